@@ -1,0 +1,66 @@
+"""Fixed binary layouts: declared like a drawing, run like ``struct``.
+
+A record is a slotted dataclass whose annotations are the widths below; ``@record`` compiles
+them to one big-endian ``struct.Struct``. It never allocates more than the record itself and
+never reads past its size. Variable-length parts are the business of the ``wire`` module that
+uses the record.
+
+    @record
+    class Header:
+        opcode: U8
+        length: U16
+
+    header = unpack(Header, data)          # WireError when data is short
+    data = pack(header)
+"""
+
+import struct
+from dataclasses import astuple, dataclass, fields
+from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_type_hints
+
+from netboot.errors import WireError
+
+U8: TypeAlias = Annotated[int, "B"]
+U16: TypeAlias = Annotated[int, "H"]
+U32: TypeAlias = Annotated[int, "I"]
+U64: TypeAlias = Annotated[int, "Q"]
+Octets4: TypeAlias = Annotated[bytes, "4s"]
+Octets6: TypeAlias = Annotated[bytes, "6s"]
+Octets8: TypeAlias = Annotated[bytes, "8s"]
+Octets16: TypeAlias = Annotated[bytes, "16s"]
+Octets64: TypeAlias = Annotated[bytes, "64s"]
+Octets128: TypeAlias = Annotated[bytes, "128s"]
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Make ``cls`` a keyword-only slotted dataclass with a compiled layout in ``LAYOUT``."""
+    made = dataclass(slots=True, kw_only=True)(cls)
+    hints = get_type_hints(made, include_extras=True)
+    codes = "".join(hints[field.name].__metadata__[0] for field in fields(made))  # type: ignore[arg-type]
+    made.LAYOUT = struct.Struct(">" + codes)  # type: ignore[attr-defined]
+    return made
+
+
+def size(cls: type[Any]) -> int:
+    """Bytes that one record of ``cls`` takes."""
+    return int(cls.LAYOUT.size)
+
+
+def unpack(cls: type[T], data: bytes | bytearray | memoryview, offset: int = 0) -> T:
+    """Read a record at ``offset``; ``WireError`` when fewer bytes are there than it needs."""
+    layout: struct.Struct = cls.LAYOUT  # type: ignore[attr-defined]
+    if len(data) - offset < layout.size:
+        raise WireError(
+            f"{cls.__name__} needs {layout.size} bytes, {max(0, len(data) - offset)} are there"
+        )
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    return cls(**dict(zip(names, layout.unpack_from(data, offset), strict=True)))
+
+
+def pack(value: Any) -> bytes:
+    """The bytes of a record; ``struct.error`` when a number does not fit, which is our bug."""
+    layout: struct.Struct = value.LAYOUT
+    return layout.pack(*astuple(value))

@@ -1,0 +1,256 @@
+"""The nouns of the product: frozen values that the parts hand one another.
+
+What a packet says (Client), what the operator says (Host, Profile, Unknown, Site), what we
+remember (Lease, Version, Overlay), what we decide (BootPlan, Admission, DiskSpec). None of them
+knows how it is sent, stored or drawn; nothing here reads a clock or a file.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface
+from uuid import UUID
+
+_MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
+_MAC_PUNCTUATION = re.compile(r"[-.:]")
+
+
+def canonical_mac(text: str) -> str:
+    """``52:54:00:12:34:56`` for any usual spelling; ValueError for anything else."""
+    digits = _MAC_PUNCTUATION.sub("", text.strip().lower())
+    mac = ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+    if not _MAC.match(mac):
+        raise ValueError(f"{text!r} is not a MAC address such as 52:54:00:12:34:56")
+    return mac
+
+
+def hyphenated(mac: str) -> str:
+    """``52-54-00-12-34-56``: the spelling for file names and iSCSI names."""
+    return mac.replace(":", "-")
+
+
+class Stage(StrEnum):
+    """Which program of the machine is speaking."""
+
+    FIRMWARE = "firmware"  #: BIOS PXE ROM, UEFI PXE or UEFI HTTP boot
+    IPXE = "ipxe"
+    OS = "os"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What one packet says of its sender. Never stored."""
+
+    mac: str
+    stage: Stage
+    arch: tuple[int, ...] = ()  #: option 93 (RFC 4578), or ``Arch:`` of option 60; may be a list
+    http: bool = False  #: vendor class begins with ``HTTPClient``
+    uuid: UUID | None = None
+    vendor_class: str = ""
+    user_class: str = ""
+    hostname: str = ""
+    wants: frozenset[int] = frozenset()  #: option 55
+    features: frozenset[int] = frozenset()  #: iPXE feature markers inside option 175
+    address: IPv4Address | None = None  #: the source address, where one is known (TFTP, HTTP)
+
+
+class OverlayMode(StrEnum):
+    """What becomes of a client's writes at its next boot."""
+
+    PERSISTENT = "persistent"
+    EPHEMERAL = "ephemeral"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a kind of machine boots. ``loader`` and ``script`` replace the built-in choice."""
+
+    name: str
+    image: str
+    overlay: OverlayMode = OverlayMode.PERSISTENT
+    loader: str | None = None  #: file name below the loaders' root
+    script: str | None = None  #: template name below ``ipxe/``: HTTP script instead of root path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine that the operator named."""
+
+    mac: str
+    name: str
+    profile: str
+    address: IPv4Address | None = None  #: reservation
+    initiator: str | None = None  #: iSCSI name, where the machine brings its own
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+class DhcpMode(StrEnum):
+    """How much of DHCP is ours."""
+
+    FULL = "full"
+    PROXY = "proxy"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the brain needs to know of where it runs; made from the settings by ``config``."""
+
+    interface: str
+    address: IPv4Interface  #: ours, with its prefix
+    domain: str
+    dhcp_mode: DhcpMode = DhcpMode.FULL
+    http_port: int = 8080
+    iscsi_port: int = 3260
+    iqn: str = "iqn.2026-11.lab.netboot"
+    router: IPv4Address | None = None  #: option 3; None: none is offered
+    profiles: Mapping[str, Profile] = field(default_factory=dict)  #: by name
+    hosts: Mapping[str, Host] = field(default_factory=dict)  #: by canonical MAC
+    unknown_profile: str | None = None  #: None: machines nobody named are ignored
+
+    def target_name(self, mac: str) -> str:
+        """The iSCSI name of a client's own target."""
+        return f"{self.iqn}:{hyphenated(mac)}"
+
+    def initiator_name(self, mac: str) -> str:
+        """The iSCSI name we tell a client to use (DHCP option 203)."""
+        return f"{self.iqn}:client.{hyphenated(mac)}"
+
+
+class LeaseState(StrEnum):
+    """The life of an address (RFC 2131 section 3)."""
+
+    OFFERED = "offered"
+    BOUND = "bound"
+    RELEASED = "released"
+    DECLINED = "declined"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An address that belongs to a MAC until ``expires`` (seconds since the epoch).
+
+    A DECLINED lease belongs to nobody: ``mac`` is whoever complained, and the address stays
+    out of use until it expires.
+    """
+
+    mac: str
+    address: IPv4Address
+    expires: float
+    state: LeaseState
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BootPlan:
+    """The decision for this client at this stage, with the reasons in words.
+
+    Exactly one of ``loader``, ``script_url`` and ``root_path`` is set when there is something
+    to boot; an operating system gets none of them, only its names and addresses.
+    """
+
+    client: Client
+    name: str  #: host name to hand out
+    profile: Profile
+    loader: str | None = None  #: file name for TFTP
+    loader_url: str | None = None  #: the same by HTTP, for UEFI HTTP boot
+    script_url: str | None = None
+    root_path: str | None = None  #: RFC 4173
+    initiator: str | None = None
+    reserved: IPv4Address | None = None
+    starts_boot: bool = False  #: a firmware packet: a new boot begins with it
+    why: tuple[str, ...] = ()  #: for ``explain``
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Immutable raw bytes of an image."""
+
+    image: str
+    number: int
+    path: str  #: absolute path of the raw file
+    size: int  #: bytes
+    digest: str  #: ``sha256:<hex>`` of the raw bytes
+    created: float
+    origin: str = ""  #: from what it was made
+    parent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """One client's writes over one version."""
+
+    mac: str
+    image: str
+    version: int
+    mode: OverlayMode
+    generation: int  #: counts the firmware boots of an ephemeral client; 0 for persistent
+    path: str  #: absolute path of the ``.qcow2``
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpec:
+    """All that a disk process needs to open one LUN; plain data, it crosses a socket as JSON.
+
+    ``overlay`` None means the golden bytes themselves, read-only. An overlay on disk of an
+    older ``generation`` is thrown away and begun afresh.
+    """
+
+    golden: str  #: absolute path of the raw golden file
+    size: int  #: bytes of the golden file
+    digest: str  #: identity of the golden version
+    overlay: str | None = None  #: absolute path of ``<client>.qcow2``
+    generation: int = 0
+    ephemeral: bool = False  #: flushes need not reach the disk
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lun:
+    """A logical unit of a target: number, disk, and the identity that initiators see."""
+
+    number: int
+    disk: DiskSpec
+    serial: str  #: VPD 80; stable per client and across golden updates
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer to "may this initiator log in to this target, and what is behind it".
+
+    ``status`` is the iSCSI login status (class << 8 | detail, RFC 7143 section 11.13.5), 0 for
+    welcome. ``mac`` names the client for events and counters.
+    """
+
+    status: int
+    mac: str = ""
+    target: str = ""
+    luns: tuple[Lun, ...] = ()
+    detail: str = ""  #: for the log: why it was refused
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """An initiator at the door: what a disk process asks about."""
+
+    initiator: str
+    target: str  #: empty for a discovery session
+    address: str  #: peer address, text
+    isid: str = ""  #: hex
+    discovery: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one client's disk has done since its disk process first opened it."""
+
+    mac: str
+    sessions: int = 0
+    reads: int = 0
+    read_bytes: int = 0
+    writes: int = 0
+    write_bytes: int = 0
+    flushes: int = 0
+    errors: int = 0

@@ -1,0 +1,158 @@
+"""What a SCSI command wants of the world: the only words between SCSI and storage.
+
+``scsi`` decides and never touches a disk; the iSCSI server's edge matches on these values and
+calls the disk's verbs. Offsets and lengths are bytes. A CHECK CONDITION is a value, not an
+exception.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from netboot.scsi.sense import Sense
+
+
+class Status(IntEnum):
+    """Status codes (SAM-5 section 5.3.1)."""
+
+    GOOD = 0x00
+    CHECK_CONDITION = 0x02
+    CONDITION_MET = 0x04
+    BUSY = 0x08
+    RESERVATION_CONFLICT = 0x18
+    TASK_SET_FULL = 0x28
+    ACA_ACTIVE = 0x30
+    TASK_ABORTED = 0x40
+
+
+@dataclass(slots=True)
+class Reply:
+    """Answer at once: ``data`` is already cut to the command's allocation length."""
+
+    data: bytes = b""
+    status: Status = Status.GOOD
+
+
+@dataclass(slots=True)
+class Read:
+    """Send ``length`` bytes of the disk from ``offset``."""
+
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class Write:
+    """Take ``length`` bytes from the initiator and write them at ``offset``."""
+
+    offset: int
+    length: int
+    fua: bool = False  #: answer only when these bytes are on stable storage
+
+
+@dataclass(slots=True)
+class Collect:
+    """Take ``length`` bytes of parameter data, then ask ``then`` what to do with them."""
+
+    length: int
+    then: "Callable[[bytes], Action]"
+
+
+@dataclass(slots=True)
+class Compare:
+    """Compare the disk at ``offset`` with ``data``.
+
+    ``then`` is None: GOOD when equal, else MISCOMPARE with the first differing offset. With
+    ``then`` it says what follows an equal comparison (COMPARE AND WRITE).
+    """
+
+    offset: int
+    data: bytes
+    then: "Action | None" = None
+
+
+@dataclass(slots=True)
+class Store:
+    """Write ``data``, which came as parameter data, at ``offset``."""
+
+    offset: int
+    data: bytes
+    fua: bool = False
+
+
+@dataclass(slots=True)
+class Fill:
+    """Repeat ``pattern`` (one logical block, not all zero) from ``offset`` for ``length``."""
+
+    offset: int
+    length: int
+    pattern: bytes
+
+
+@dataclass(slots=True)
+class Zero:
+    """Make the range read as zeros; with ``unmap`` the space may be given back."""
+
+    offset: int
+    length: int
+    unmap: bool = False
+
+
+@dataclass(slots=True)
+class Unmap:
+    """Deallocate ranges of (offset, length); they read as zeros afterwards (LBPRZ)."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True)
+class Prefetch:
+    """The range will be wanted soon; GOOD or CONDITION MET, nothing is sent."""
+
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class Extents:
+    """Ask the disk which parts from ``offset`` are allocated; ``then`` makes the answer.
+
+    It is called with rows of (offset, length, allocated), in order, at most ``limit`` of them.
+    """
+
+    offset: int
+    length: int
+    limit: int
+    then: "Callable[[list[tuple[int, int, bool]]], Action]"
+
+
+@dataclass(slots=True)
+class Flush:
+    """Answer when all writes answered so far are on stable storage (``immediate``: at once)."""
+
+    immediate: bool = False
+
+
+@dataclass(slots=True)
+class Check:
+    """CHECK CONDITION with this sense data."""
+
+    sense: Sense
+
+
+Action: TypeAlias = (
+    Reply
+    | Read
+    | Write
+    | Collect
+    | Compare
+    | Store
+    | Fill
+    | Zero
+    | Unmap
+    | Prefetch
+    | Extents
+    | Flush
+    | Check
+)

@@ -1,0 +1,76 @@
+"""The verbs that every disk understands, and the error that each of them may raise.
+
+A disk is bytes from 0 to ``size``; offsets and lengths are bytes and always whole multiples of
+512 inside the disk: the caller has checked. Nothing in ``storage`` awaits: a caller that must
+not wait asks ``resident`` first, and takes the slow verbs (a cold read, ``flush``) to a worker
+thread. So every disk allows ``read`` and ``flush`` in a worker while the owner's thread calls
+any verb; ``write``, ``zero`` and ``unmap`` are the owner's alone.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Fault(StrEnum):
+    """What kind of thing went wrong below a verb; SCSI sense is chosen by it."""
+
+    MEDIUM = "medium"  #: the file system answered EIO, or the golden file shrank
+    SPACE = "space"  #: ENOSPC, EDQUOT or the overlay's own quota
+    FAILED = "failed"  #: an earlier flush failed; this disk answers nothing any more
+    READ_ONLY = "read-only"
+
+
+class DiskError(Exception):
+    """A verb could not be done; ``fault`` says of what kind, the text says where."""
+
+    def __init__(self, fault: Fault, text: str, offset: int = 0) -> None:
+        super().__init__(text)
+        self.fault = fault
+        self.offset = offset
+
+
+class Extent(NamedTuple):
+    """A run of bytes that is all allocated, or all not (reads as zeros, LBPRZ)."""
+
+    offset: int
+    length: int
+    allocated: bool
+
+
+class Disk(Protocol):
+    """Bytes that can be read and perhaps written."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, a multiple of 512."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the changing verbs raise ``DiskError(Fault.READ_ONLY)``."""
+
+    def read(self, offset: int, length: int) -> Sequence[Buffer]:
+        """Buffers that together are the range; slices of a mapping where that saves a copy."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write ``data``; durable after the next ``flush``."""
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zeros, and keep it allocated."""
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Make the range read as zeros and give its space back when that is safe."""
+
+    def flush(self) -> None:
+        """Return when every earlier write is on stable storage. Never lies."""
+
+    def extents(self, offset: int, length: int) -> Sequence[Extent]:
+        """The range as runs, in order, without gaps."""
+
+    def resident(self, offset: int, length: int) -> bool:
+        """Whether ``read`` of the range would be answered from memory."""
+
+    def close(self) -> None:
+        """Give back files and locks; unflushed writes are flushed first. Twice is harmless."""
