@@ -23,6 +23,6 @@ def resolve(folders: Sequence[Path], name: str) -> Path | None:
             path = root.joinpath(*parts).resolve()
             if path.is_relative_to(root) and path.is_file():
                 return path
-        except OSError:  # a name too long for the file system, or a loop of links
+        except (OSError, RuntimeError):  # a name too long for the file system; a loop of links
             continue
     return None

@@ -1,0 +1,55 @@
+"""Records: declared like a drawing, run like struct."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netboot.binary import U8, U16, U32, U64, Octets6, pack, record, size, unpack
+from netboot.errors import WireError
+
+
+@record
+class Drawing:
+    """A little of everything."""
+
+    kind: U8
+    count: U16
+    word: U32
+    long: U64
+    mac: Octets6
+
+
+BYTES = bytes.fromhex("01 0203 04050607 08090a0b0c0d0e0f 101112131415")
+
+
+def test_reads_big_endian_in_the_order_of_the_drawing() -> None:
+    read = unpack(Drawing, b"xx" + BYTES + b"more", 2)
+    assert read == Drawing(
+        kind=1, count=0x203, word=0x4050607, long=0x8090A0B0C0D0E0F, mac=BYTES[-6:]
+    )
+
+
+def test_packs_what_it_read() -> None:
+    assert pack(unpack(Drawing, BYTES)) == BYTES
+    assert size(Drawing) == len(BYTES) == 21
+
+
+@pytest.mark.parametrize("length", range(21))
+def test_short_data_is_a_wire_error(length: int) -> None:
+    with pytest.raises(WireError, match=f"needs 21 bytes, {length} are there"):
+        unpack(Drawing, BYTES[:length])
+
+
+def test_an_offset_past_the_end_is_a_wire_error() -> None:
+    with pytest.raises(WireError, match="0 are there"):
+        unpack(Drawing, BYTES, 500)
+
+
+def test_a_record_has_no_room_for_other_attributes() -> None:
+    with pytest.raises(AttributeError):
+        unpack(Drawing, BYTES).other = 1  # type: ignore[attr-defined]
+
+
+@given(st.binary(min_size=21, max_size=21))
+def test_every_drawing_comes_back(data: bytes) -> None:
+    assert pack(unpack(Drawing, data)) == data
