@@ -1,0 +1,219 @@
+"""The messages between control and disk process: values on one side, JSON lines on the other.
+
+A line is one JSON object; its ``type`` names the row of ``MESSAGES`` it belongs to and the other
+members are that dataclass's fields, nested values as objects and tuples as arrays. The two
+processes may be of different releases (a disk process outlives an upgrade of the control
+process), so unknown members are skipped, missing ones take their defaults, and a message of an
+unknown type decodes to None. Must never raise anything but WireError.
+"""
+
+import json
+from collections.abc import Hashable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from types import MappingProxyType, NoneType
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+
+from netboot.errors import WireError
+from netboot.model import Admission, Counters, Knock
+
+#: Raised when a message changes so that an older process would misunderstand it.
+PROTOCOL = 1
+
+#: A line longer than this is not one of ours.
+LINE_LIMIT = 1 << 20
+
+
+class Kind(StrEnum):
+    """What a disk process saw happen to one client."""
+
+    LOGIN = "login"  #: a session reached its full-feature phase
+    READING = "reading"  #: the first block of a session was read
+    LOGOUT = "logout"  #: a session ended, politely or not
+    ERROR = "error"  #: its disk could not be opened, or failed
+
+
+@dataclass(frozen=True, slots=True)
+class DiskEvent:
+    """One thing that happened to one client's disk; ``at`` is seconds since the epoch."""
+
+    mac: str
+    kind: Kind
+    at: float
+    initiator: str = ""
+    address: str = ""  #: the peer's address, text
+    detail: str = ""  #: a short text for people
+
+
+# From the disk process to the control process.
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first line of a disk process: who it is, so that it can be adopted or replaced."""
+
+    pid: int
+    protocol: int
+    address: str  #: where it listens for iSCSI
+    port: int
+    release: str = ""
+    sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An initiator is at the door; answer with Admitted and the same ``number``."""
+
+    number: int
+    knock: Knock
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A DiskEvent."""
+
+    event: DiskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """All counters of all clients whose disks this process has opened."""
+
+    counters: tuple[Counters, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The answer to Forget or Close: the sessions have ended and the disk is closed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A warning or an error of the disk process, for the control process's log."""
+
+    level: int
+    name: str
+    text: str
+
+
+# From the control process to the disk process.
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The answer to Asked."""
+
+    number: int
+    admission: Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """End ``mac``'s sessions, close its disk, and (``memory``) forget who it was."""
+
+    number: int
+    mac: str
+    memory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Send Counted now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Flush everything, close, and end."""
+
+
+Message: TypeAlias = (
+    Hello | Asked | Happened | Counted | Forgotten | Logged | Admitted | Forget | Count | Stop
+)
+
+#: Every message under the name it has on the wire.
+MESSAGES: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "hello": Hello,
+        "asked": Asked,
+        "happened": Happened,
+        "counted": Counted,
+        "forgotten": Forgotten,
+        "logged": Logged,
+        "admitted": Admitted,
+        "forget": Forget,
+        "count": Count,
+        "stop": Stop,
+    }
+)
+_NAMES: Mapping[type[Any], str] = MappingProxyType({cls: name for name, cls in MESSAGES.items()})
+
+
+def encode(message: Message) -> bytes:
+    """``message`` as one JSON line, newline included."""
+    body = {"type": _NAMES[type(message)], **asdict(message)}
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes | bytearray) -> Message | None:
+    """The message in ``line``; None when a newer process sent a type we do not know.
+
+    Raises WireError when it is not JSON or lacks a member that has no default.
+    """
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"not a JSON line: {error}") from None
+    if not isinstance(body, dict):
+        raise WireError("a message is a JSON object")
+    cls = MESSAGES.get(str(body.get("type")))
+    if cls is None:
+        return None
+    message: Message = _value(cls, body, str(body.get("type")))
+    return message
+
+
+@cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    """``value`` from JSON as the type that ``hint`` names."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _record(hint, value, path)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise WireError(f"{path}: an array is expected")
+        return tuple(_value(arguments[0], item, path) for item in value)
+    if origin is not None:  # X | None is the only other shape in the table
+        if value is None and NoneType in arguments:
+            return None
+        return _value(next(a for a in arguments if a is not NoneType), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        try:
+            return hint(value)
+        except ValueError:
+            raise WireError(f"{path}: {value!r} is not known") from None
+    if type(value) is not hint:
+        raise WireError(f"{path}: {hint.__name__} is expected")
+    return value
+
+
+def _record(cls: type[Any], value: Any, path: str) -> Any:
+    if not isinstance(value, dict):
+        raise WireError(f"{path}: an object is expected")
+    hints = _hints(cls)
+    members: dict[str, Any] = {}
+    for field in fields(cls):
+        if field.name in value:
+            name = f"{path}.{field.name}"
+            members[field.name] = _value(hints[field.name], value[field.name], name)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise WireError(f"{path}: {field.name} is missing")
+    return cls(**members)
