@@ -217,6 +217,17 @@ class Lun:
 
 
 @dataclass(frozen=True, slots=True)
+class Chap:
+    """What an initiator must prove at login (RFC 7143 section 12.1.3), and we to it."""
+
+    name: str
+    secret: str = field(repr=False)
+    mutual_name: str = ""
+    mutual_secret: str = field(default="", repr=False)
+    algorithms: tuple[int, ...] = (5, 6, 7, 8)  #: CHAP_A numbers that we accept
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """The answer to "may this initiator log in to this target, and what is behind it".
 
@@ -229,6 +240,7 @@ class Admission:
     target: str = ""
     luns: tuple[Lun, ...] = ()
     detail: str = ""  #: for the log: why it was refused
+    chap: Chap | None = None  #: None: the initiator need not prove anything
 
 
 @dataclass(frozen=True, slots=True)

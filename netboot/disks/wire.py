@@ -208,7 +208,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 def _record(cls: type[Any], value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         raise WireError(f"{path}: an object is expected")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     members: dict[str, Any] = {}
     for field in fields(cls):
         if field.name in value:

@@ -1,0 +1,124 @@
+"""CHAP, the one authentication method (RFC 7143 section 12.1.3, RFC 1994).
+
+The target sends a challenge, the initiator answers with the digest of identifier, secret and
+challenge; in the mutual form it sends a challenge of its own along. Randomness is an argument.
+Must never compare digests other than in constant time, nor answer a challenge that we sent
+ourselves (reflection), nor name in an error which part was wrong.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from netboot.errors import WireError
+from netboot.model import Chap
+
+#: CHAP_A numbers (IANA "PPP Authentication Algorithms") and hashlib's names. tgt takes 7 for
+#: SHA-1; EDK2, LIO and open-iscsi take it for SHA-256, as IANA does.
+ALGORITHMS: Final[Mapping[int, str]] = MappingProxyType(
+    {5: "md5", 6: "sha1", 7: "sha256", 8: "sha3_256"}
+)
+#: Bytes of a challenge and of an answer that we accept (section 12.1.4: up to 1024).
+CHALLENGE_LIMIT: Final = 1024
+
+
+def read_binary(text: str) -> bytes:
+    """A binary value: ``0x`` and hexadecimal, or ``0b`` and base64 (section 6.1)."""
+    try:
+        if text[:2] in ("0x", "0X"):
+            digits = text[2:]
+            return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+        if text[:2] in ("0b", "0B"):
+            return base64.b64decode(text[2:], validate=True)
+    except (ValueError, binascii.Error):
+        pass
+    raise WireError("a binary value begins with 0x or 0b")
+
+
+def response(algorithm: int, identifier: int, secret: str, challenge: bytes) -> bytes:
+    """The answer to a challenge (RFC 1994 section 4.1)."""
+    message = bytes([identifier]) + secret.encode() + challenge
+    return hashlib.new(ALGORITHMS[algorithm], message, usedforsecurity=False).digest()
+
+
+class AuthFailure(Exception):
+    """The initiator is not who it says; the login ends with status 0201."""
+
+
+class ChapExchange:
+    """One CHAP conversation, seen from the target.
+
+    ``step`` takes the keys of one login request and returns ours; ``done`` says that the
+    initiator is who it claims to be, and that we have shown who we are if it asked.
+    """
+
+    def __init__(self, chap: Chap, entropy: Callable[[int], bytes]) -> None:
+        self._chap = chap
+        self._algorithm = 0
+        self._identifier = entropy(1)[0]
+        self._challenge = entropy(32)
+        self.done = False
+
+    def step(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Our keys in answer to the initiator's; AuthFailure when it failed."""
+        if not keys:
+            return []
+        if self._algorithm == 0:
+            return self._begin(keys)
+        if self.done:
+            raise AuthFailure("CHAP keys after CHAP was finished")
+        return self._check(keys)
+
+    def _begin(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
+        if set(keys) != {"CHAP_A"}:
+            raise AuthFailure("CHAP begins with CHAP_A alone")
+        offers = [int(text) for text in keys["CHAP_A"].split(",") if text.isdecimal()]
+        allowed = self._chap.algorithms
+        chosen = next((n for n in offers if n in ALGORITHMS and n in allowed), None)
+        if chosen is None:
+            raise AuthFailure(f"no common algorithm in CHAP_A={keys['CHAP_A'][:40]}")
+        self._algorithm = chosen
+        return [
+            ("CHAP_A", str(chosen)),
+            ("CHAP_I", str(self._identifier)),
+            ("CHAP_C", "0x" + self._challenge.hex()),
+        ]
+
+    def _check(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
+        chap = self._chap
+        try:
+            answer = read_binary(keys.get("CHAP_R", ""))
+        except WireError as error:
+            raise AuthFailure(f"CHAP_R: {error}") from None
+        expected = response(self._algorithm, self._identifier, chap.secret, self._challenge)
+        # Both are computed before either decides: time must not tell a name from a secret.
+        named = hmac.compare_digest(keys.get("CHAP_N", "").encode(), chap.name.encode())
+        if not (hmac.compare_digest(answer, expected) & named):
+            raise AuthFailure("name or secret is wrong")
+        theirs = {"CHAP_I", "CHAP_C"} & set(keys)
+        if not theirs:
+            self.done = True
+            return []
+        if len(theirs) == 1 or not chap.mutual_name or not chap.mutual_secret:
+            raise AuthFailure("the initiator wants proof of us, and no mutual secret is set")
+        return self._prove(keys)
+
+    def _prove(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
+        try:
+            challenge = read_binary(keys["CHAP_C"])
+        except WireError as error:
+            raise AuthFailure(f"CHAP_C: {error}") from None
+        identifier = keys["CHAP_I"]
+        if not identifier.isdecimal() or int(identifier) > 255:
+            raise AuthFailure("CHAP_I is not a number of one byte")
+        if not 0 < len(challenge) <= CHALLENGE_LIMIT:
+            raise AuthFailure("CHAP_C is empty or too long")
+        if hmac.compare_digest(challenge, self._challenge):
+            raise AuthFailure("our own challenge came back: a reflection attack")
+        proof = response(self._algorithm, int(identifier), self._chap.mutual_secret, challenge)
+        self.done = True
+        return [("CHAP_N", self._chap.mutual_name), ("CHAP_R", "0x" + proof.hex())]

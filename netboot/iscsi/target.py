@@ -1,0 +1,115 @@
+"""Names and numbers of a target: iSCSI names, portals, LUNs, and which session gives way.
+
+Names are RFC 7143 section 4.2.7 (and RFC 3722), LUN formats SAM-5 section 4.7, session
+identity RFC 7143 section 4.4.3. Pure values and functions.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from netboot.iscsi.keys import TARGET_PORTAL_GROUP
+
+_NAME = re.compile(
+    r"iqn\.\d{4}-\d{2}\.[^\s,;/]+|eui\.[0-9A-Fa-f]{16}|naa\.(?:[0-9A-Fa-f]{16}){1,2}"
+)
+NAME_LIMIT = 223
+
+#: The IANA enterprise number of Fen Systems in an ISID of IANA format: an iPXE.
+#: iPXE's open_iscsi code sets these four bytes and draws the last two at random for each
+#: connection, so its ISID never repeats (net/tcp/iscsi.c, "Assign new ISID").
+IPXE_ISID = bytes.fromhex("40002723")
+
+
+def valid_name(name: str) -> bool:
+    """Whether ``name`` is an iSCSI name of a known form, at most 223 bytes."""
+    return len(name.encode()) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """An address that initiators reach us at."""
+
+    address: str
+    port: int
+    group: int = TARGET_PORTAL_GROUP
+
+    @property
+    def text(self) -> str:
+        """``address:port,group``, as in TargetAddress (section 13.8)."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port},{self.group}"
+
+
+def lun_number(field: int) -> int | None:
+    """The number in an 8-byte LUN field; None for an addressing method we do not have.
+
+    Peripheral (00b, bus 0) and flat space (01b) addressing, one level (SAM-5 section 4.7.7).
+    """
+    if field == 0:
+        return 0
+    if field & 0xFFFFFFFFFFFF:
+        return None
+    top = field >> 48
+    if top < 0x100:
+        return top
+    return top & 0x3FFF if top >> 14 == 1 else None
+
+
+def lun_field(number: int) -> int:
+    """The 8-byte LUN field of a number below 16384."""
+    return (number if number < 0x100 else 0x4000 | number) << 48
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a session is: initiator name and ISID to a target (its one portal group)."""
+
+    initiator: str
+    isid: bytes
+    target: str
+
+    @property
+    def nexus(self) -> str:
+        """The initiator port's name, as persistent reservations know it (SPC-4 7.6.4.6)."""
+        return f"{self.initiator},i,0x{self.isid.hex()}"
+
+    @property
+    def firmware(self) -> bool:
+        """Whether this is certainly iPXE, which drops the session over an unknown PDU."""
+        return self.isid.startswith(IPXE_ISID)
+
+
+class HasIdentity(Protocol):
+    """Anything that stands for a session."""
+
+    @property
+    def identity(self) -> Identity:
+        """Whose session it is."""
+
+
+S = TypeVar("S", bound=HasIdentity)
+
+
+def displaced(
+    newcomer: Identity, sessions: Iterable[S], same_disk: Callable[[S], bool]
+) -> tuple[list[S], list[S]]:
+    """Which sessions give way to a newcomer, and which must show that they are alive.
+
+    The same initiator port (name, ISID, target) is a reinstatement: the old one gives way
+    (section 6.3.5). So does a session over a disk that is not the newcomer's any more. Another
+    ISID of the same name may be a second path of a living system (Windows boots over two), or
+    the rest of a machine that was reset: iPXE draws a new ISID for every connection and never
+    logs out, and an OS that takes over from firmware brings its own. That one is probed: the
+    machine that just logged in answers for its dead connections with a TCP reset.
+    """
+    gone: list[S] = []
+    probed: list[S] = []
+    for session in sessions:
+        old = session.identity
+        if old == newcomer or not same_disk(session):
+            gone.append(session)
+        elif old.initiator == newcomer.initiator and old.target == newcomer.target:
+            probed.append(session)
+    return gone, probed
