@@ -24,6 +24,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("*.server", 4),
     ("netboot.disks.supervisor", 4),
     ("netboot.dhcp.link", 4),
+    ("netboot.tftp.link", 4),
     ("netboot.config", 3),
     ("*.engine", 3),
     ("*.routes", 3),

@@ -1,0 +1,1 @@
+"""TFTP, read-only: the protocol with which firmware fetches its first program."""

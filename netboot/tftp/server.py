@@ -1,0 +1,388 @@
+"""TFTP on its sockets: port 69 takes requests, each transfer has a socket of its own.
+
+The only module of this folder that knows the event loop, files and the clock. It must never
+open a file but through ``rooted.resolve``, never write one, and never let one client's packets
+stop the others: garbage is dropped and counted, transfers are bounded in number, all in all and
+for each client. RFC 1350, with the options of RFC 2347; what is answered is the engine's affair.
+
+A transfer's socket is connected to its client, so the kernel keeps strangers out of it (they
+get an ICMP "port unreachable"), tells us when the client has gone, and knows the path's MTU. With
+``single_port`` everything runs over port 69 itself, for clients behind NAT or in containers
+that drop answers from another port.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from netboot.errors import ConfigError
+from netboot.rooted import resolve
+from netboot.tftp import options
+from netboot.tftp.engine import Outcome, Packet, Transfer, admit, refusal
+from netboot.tftp.link import Address, File, connected, mtu, send_segmented, send_to
+from netboot.tftp.netascii import Netascii
+from netboot.tftp.options import Limits
+from netboot.tftp.wire import ErrorCode, Request, printable
+
+log = logging.getLogger(__name__)
+
+#: A request is at most 512 bytes (RFC 2347 section 2), an ACK has four: more is garbage anyway.
+_LARGEST = 2048
+#: Datagrams taken from one socket before the others have their turn.
+_BATCH = 32
+#: How often the kernel may say that nobody listens before we believe it.
+_REFUSALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TftpEvent:
+    """Something that happened to one download.
+
+    ``start``: data has begun to flow; ``done`` and ``failed``: it ended; ``missing``: there is
+    no such file; ``probe``: the client asked for the size only. ``bytes`` were acknowledged.
+    """
+
+    address: str  #: of the client
+    name: str  #: as it was asked for, made printable
+    kind: Literal["start", "done", "failed", "missing", "probe"]
+    bytes: int = 0
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class TftpCounters:
+    """What has happened since the start; ``active`` is now."""
+
+    requests: int = 0
+    active: int = 0
+    done: int = 0
+    failed: int = 0
+    missing: int = 0
+    probes: int = 0
+    refused: int = 0  #: writes, unknown modes, packets of no transfer
+    busy: int = 0  #: requests left unanswered because too many transfers were running
+    garbage: int = 0  #: datagrams that meant nothing
+    resent: int = 0  #: packets sent again
+    bytes: int = 0  #: acknowledged by clients
+
+
+class _Session:
+    """A transfer, its file and its socket."""
+
+    def __init__(
+        self, request: Request, peer: Address, file: File, sock: socket.socket, segment: bool
+    ) -> None:
+        self.request = request
+        self.name = printable(request.name)
+        self.peer = peer
+        self.file = file
+        self.sock = sock
+        self.segment = segment  #: whether windows may be cut into packets by the kernel
+        self.transfer: Transfer
+        self.timer: asyncio.TimerHandle | None = None
+        self.heard = 0.0  #: when the client last said something
+        self.refusals = 0
+        self.started = False
+
+
+class TftpServer:
+    """Serves the files below ``folders`` to whoever asks ``address``.
+
+    ``on_event`` is called on the event loop and must return at once. ``largest_block`` caps the
+    block size below what the path's MTU allows. Port 0 takes any free port; see ``port``.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        folders: Sequence[Path],
+        on_event: Callable[[TftpEvent], None],
+        *,
+        port: int = 69,
+        single_port: bool = False,
+        largest_block: int = 65464,
+        transfers: int = 4096,
+        transfers_per_client: int = 512,
+    ) -> None:
+        self.address = address
+        self.port = port
+        self.counters = TftpCounters()
+        self._folders = tuple(folders)
+        self._on_event = on_event
+        self._single_port = single_port
+        self._largest_block = largest_block
+        self._transfers = transfers
+        self._transfers_per_client = transfers_per_client
+        self._sessions: dict[Address, _Session] = {}
+        self._clients: Counter[str] = Counter()
+        self._door: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Listen; ``ConfigError`` with the way out when the port cannot be had."""
+        self._loop = asyncio.get_running_loop()
+        door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            door.setblocking(False)
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            door.bind((self.address, self.port))
+        except OSError as error:
+            door.close()
+            raise ConfigError(_cannot_listen(self.address, self.port, error)) from error
+        self.port = door.getsockname()[1]
+        self._door = door
+        self._loop.add_reader(door.fileno(), self._knock)
+
+    async def stop(self) -> None:
+        """End every transfer and give the port back."""
+        if self._door is None:
+            return
+        for session in list(self._sessions.values()):
+            session.transfer.abandon("the service stopped")
+            self._settle(session)
+        self._loop.remove_reader(self._door.fileno())
+        self._door.close()
+        self._door = None
+
+    # -- port 69 ---------------------------------------------------------------------------
+
+    def _knock(self) -> None:
+        door = self._door
+        for _ in range(_BATCH):
+            if door is None:
+                return
+            try:
+                data, peer = door.recvfrom(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about an earlier answer
+                continue
+            self._take(door, data, peer)
+
+    def _take(self, door: socket.socket, data: bytes, peer: Address) -> None:
+        now = self._loop.time()
+        session = self._sessions.get(peer)
+        request = admit(data)
+        if isinstance(request, Request):
+            self.counters.requests += 1
+            if session is None or self._anew(session, request, now):
+                self._open(door, request, peer, now)
+        elif self._single_port and session is not None:
+            self._hear(session, data, now)
+        elif request is None:
+            self.counters.garbage += 1
+        else:
+            self.counters.refused += 1
+            send_to(door, request, peer)
+
+    def _anew(self, session: _Session, request: Request, now: float) -> bool:
+        """A request from a port that has a transfer: whether it begins another one.
+
+        Old ROMs repeat a request that was answered late, and ask for every file from the same
+        port. The same request before any answer means the former; in the middle of a lively
+        transfer it is a late copy. Everything else is a client that began again.
+        """
+        same = session.request == request
+        if same and not session.transfer.progressed:
+            self._send(session, session.transfer.repeat(now))
+            return False
+        if same and now - session.heard < options.DEFAULT_TIMEOUT:
+            return False
+        session.transfer.abandon("the client began again")
+        self._settle(session)
+        return True
+
+    def _open(self, door: socket.socket, request: Request, peer: Address, now: float) -> None:
+        host = peer[0]
+        if (
+            len(self._sessions) >= self._transfers
+            or self._clients[host] >= self._transfers_per_client
+        ):
+            # Silence, not an error: the client asks again, by then there is room.
+            self.counters.busy += 1
+            return
+        path = resolve(self._folders, request.name)
+        if path is None:
+            self._refuse(door, request, peer, ErrorCode.NOT_FOUND, "there is no such file")
+            return
+        try:
+            file = File(path)
+        except OSError as error:
+            log.warning("TFTP: cannot open %s: %s", path, error)
+            self._refuse(door, request, peer, ErrorCode.ACCESS_VIOLATION, "it cannot be opened")
+            return
+        try:
+            sock = connected(self.address, peer)
+        except OSError as error:
+            file.close()
+            self.counters.busy += 1
+            log.warning("TFTP: no socket for %s: %s", host, error)
+            return
+        self._serve(_Session(request, peer, file, sock, not self._single_port), now)
+
+    def _serve(self, session: _Session, now: float) -> None:
+        limit = min(self._largest_block, mtu(session.sock) - options.OVERHEAD)
+        if session.request.mode == "octet":
+            read: Callable[[int, int], bytes | memoryview] = session.file.read
+            limits = Limits(blksize=limit, size=session.file.size)
+        else:
+            read = Netascii(session.file.read, session.file.size).read
+            limits = Limits(blksize=limit)
+        session.transfer = Transfer(read, options.negotiate(session.request.options, limits))
+        if self._single_port and self._door is not None:
+            session.sock.close()
+            session.sock = self._door
+        else:
+            self._loop.add_reader(session.sock.fileno(), self._readable, session)
+        self._sessions[session.peer] = session
+        self._clients[session.peer[0]] += 1
+        self.counters.active += 1
+        log.debug("TFTP: %s asks for %s", session.peer[0], session.name)
+        session.heard = now
+        self._send(session, session.transfer.start(now))
+        self._watch(session)
+
+    def _refuse(
+        self, door: socket.socket, request: Request, peer: Address, code: ErrorCode, words: str
+    ) -> None:
+        self.counters.missing += 1
+        send_to(door, refusal(code, words), peer)
+        self._publish(TftpEvent(peer[0], printable(request.name), "missing", detail=words))
+
+    # -- a transfer ------------------------------------------------------------------------
+
+    def _readable(self, session: _Session) -> None:
+        for _ in range(_BATCH):
+            try:
+                data = session.sock.recv(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._unreachable(session)
+                return
+            self._hear(session, data, self._loop.time())
+            if session.transfer.outcome is not None:
+                return
+
+    def _hear(self, session: _Session, data: bytes, now: float) -> None:
+        session.heard = now
+        packets = session.transfer.receive(data, now)
+        if packets:
+            session.refusals = 0
+        self._send(session, packets)
+
+    def _send(self, session: _Session, packets: list[Packet]) -> None:
+        """Hand packets to the kernel; what it does not take counts as lost on the way."""
+        transfer = session.transfer
+        if packets:
+            try:
+                self._transmit(session, packets)
+            except ConnectionRefusedError:
+                self._unreachable(session)
+            except OSError as error:
+                log.debug("TFTP: sending to %s failed: %s", session.peer[0], error)
+        if transfer.started and not session.started:
+            session.started = True
+            self._publish(TftpEvent(session.peer[0], session.name, "start"))
+        if transfer.outcome is not None:
+            self._settle(session)
+
+    def _transmit(self, session: _Session, packets: list[Packet]) -> None:
+        if self._single_port:
+            for packet in packets:
+                session.sock.sendmsg(packet, (), 0, session.peer)
+            return
+        if len(packets) > 1 and session.segment:
+            try:
+                send_segmented(session.sock, packets)
+                return
+            except ConnectionRefusedError:
+                raise
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                    return
+                session.segment = False  # an old kernel, or a device that cannot checksum
+        for packet in packets:
+            session.sock.sendmsg(packet)
+
+    def _unreachable(self, session: _Session) -> None:
+        """The kernel says that nobody listens there. Once may be a firmware between two drivers."""
+        session.refusals += 1
+        if session.refusals >= _REFUSALS:
+            session.transfer.abandon("the client's port is closed")
+            self._settle(session)
+
+    def _watch(self, session: _Session) -> None:
+        """One lazy timer a transfer: packets only move the deadline, not the timer."""
+        deadline = session.transfer.deadline
+        if deadline is not None:
+            session.timer = self._loop.call_at(deadline, self._ring, session)
+
+    def _ring(self, session: _Session) -> None:
+        session.timer = None
+        self._send(session, session.transfer.tick(self._loop.time()))
+        self._watch(session)
+
+    def _settle(self, session: _Session) -> None:
+        """A transfer has ended: count it, tell of it, give everything back."""
+        if self._sessions.get(session.peer) is not session:
+            return
+        del self._sessions[session.peer]
+        host = session.peer[0]
+        self._clients[host] -= 1
+        if not self._clients[host]:
+            del self._clients[host]
+        if session.timer is not None:
+            session.timer.cancel()
+        if not self._single_port:
+            self._loop.remove_reader(session.sock.fileno())
+            session.sock.close()
+        session.file.close()
+        self._account(session)
+
+    def _account(self, session: _Session) -> None:
+        transfer, counters = session.transfer, self.counters
+        counters.active -= 1
+        counters.resent += transfer.resent
+        counters.garbage += transfer.ignored
+        counters.bytes += transfer.delivered
+        detail = printable(transfer.detail)
+        host, name, size = session.peer[0], session.name, transfer.delivered
+        match transfer.outcome:
+            case Outcome.DONE:
+                counters.done += 1
+                log.info("TFTP: %s has fetched %s, %d bytes", host, name, size)
+                self._publish(TftpEvent(host, name, "done", size, detail))
+            case Outcome.PROBE:
+                counters.probes += 1
+                log.debug("TFTP: %s only probed %s", host, name)
+                self._publish(TftpEvent(host, name, "probe", size, detail))
+            case _:
+                counters.failed += 1
+                log.warning("TFTP: %s did not get %s: %s", host, name, detail)
+                self._publish(TftpEvent(host, name, "failed", size, detail))
+
+    def _publish(self, event: TftpEvent) -> None:
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("TFTP: the receiver of %s failed", event)
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> str:
+    where = f"TFTP cannot listen on {address} port {port}/udp"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where}: another program has it; find it with `ss -lunp sport = :{port}` and stop it"
+        )
+    if error.errno == errno.EACCES:
+        return f"{where}: not allowed; run as root, or grant CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where}: no interface has this address; set it up, or correct site.address"
+    return f"{where}: {error.strerror or error}"
