@@ -135,8 +135,8 @@ def draft(model: type[Model], data: object) -> Model:
     for name, field in model.model_fields.items():
         inside = nested(field)
         if inside and repeated(field):
-            rows = table.get(name, [])
-            made[name] = tuple(draft(inside, row) for row in rows if isinstance(rows, list))
+            rows = table.get(name)
+            made[name] = tuple(draft(inside, row) for row in (rows if type(rows) is list else ()))
         elif inside:
             made[name] = draft(inside, table.get(name, {}))
         elif name in table:

@@ -320,10 +320,10 @@ Iqn: TypeAlias = Annotated[
     Allowed("iqn.YEAR-MONTH.DOMAIN-REVERSED, lower case (RFC 7143), as iqn.2026-11.lab.netboot"),
 ]
 Initiator: TypeAlias = Annotated[
-    str, PlainValidator(initiator), Allowed("an iSCSI name: iqn., eui. or naa.")
+    str, PlainValidator(initiator), Allowed("an iSCSI name, as iqn.2010-04.org.ipxe:ws1")
 ]
 FileName: TypeAlias = Annotated[
-    str, PlainValidator(file_name), Allowed("a file name without leading slash or ..")
+    str, PlainValidator(file_name), Allowed("the name of a file below our folders, as efi/ipxe.efi")
 ]
 Folder: TypeAlias = Annotated[Path, PlainValidator(folder), Allowed("an absolute path")]
 Folders: TypeAlias = Annotated[

@@ -1,0 +1,190 @@
+"""Each kind of value: what it takes, what it makes of it, and why it refuses the rest."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netboot import values
+from netboot.model import DhcpMode, OverlayMode
+from netboot.values import Duration, Pool
+
+Reader = Callable[[object], object]
+
+RIGHT: list[tuple[Reader, object, object]] = [
+    (values.text, "a b", "a b"),
+    (values.switch, False, False),
+    (values.port, 1, 1),
+    (values.port, 65535, 65535),
+    (values.mac, "52:54:00:12:34:56", "52:54:00:12:34:56"),
+    (values.mac, "5254.00AB.cdef", "52:54:00:ab:cd:ef"),
+    (values.mac, "52-54-00-12-34-56", "52:54:00:12:34:56"),
+    (values.label, "WS-1", "ws-1"),
+    (values.label, "1", "1"),
+    (values.label, "a" * 63, "a" * 63),
+    (values.domain, "Lab.Netboot.", "lab.netboot"),
+    (values.domain, "lan", "lan"),
+    (values.name, "debian-12.5_x", "debian-12.5_x"),
+    (values.interface, "br0", "br0"),
+    (values.interface, "eth0.100@x:y", "eth0.100@x:y"),
+    (values.address, "192.168.77.1", IPv4Address("192.168.77.1")),
+    (values.interface_address, "10.0.0.2/30", IPv4Interface("10.0.0.2/30")),
+    (values.interface_address, "10.0.0.2/255.255.255.0", IPv4Interface("10.0.0.2/24")),
+    (values.pool, "10.0.0.2 - 10.0.0.9", Pool(IPv4Address("10.0.0.2"), IPv4Address("10.0.0.9"))),
+    (values.pool, "10.0.0.2-10.0.0.2", Pool(IPv4Address("10.0.0.2"), IPv4Address("10.0.0.2"))),
+    (values.duration, "30s", 30),
+    (values.duration, "90m", 5400),
+    (values.duration, "1h", 3600),
+    (values.duration, "365d", 365 * 86400),
+    (values.duration, Duration(77), 77),
+    (values.iqn, "iqn.2026-11.lab.netboot", "iqn.2026-11.lab.netboot"),
+    (values.iqn, "iqn.2026-01.com.example:room:b-12", "iqn.2026-01.com.example:room:b-12"),
+    (values.initiator, "eui.02004567A425678D", "eui.02004567A425678D"),
+    (values.initiator, "naa.52004567BA64678D", "naa.52004567BA64678D"),
+    (values.initiator, "iqn.2010-04.org.ipxe:ws1", "iqn.2010-04.org.ipxe:ws1"),
+    (values.file_name, "efi/boot.efi", "efi/boot.efi"),
+    (values.folder, "/srv/x", Path("/srv/x")),
+    (values.folders, ["/a", "/b"], (Path("/a"), Path("/b"))),
+    (values.folders, [], ()),
+    (values.addresses, ["10.0.0.1"], (IPv4Address("10.0.0.1"),)),
+    (values.variables, {"room_1": "b 12"}, {"room_1": "b 12"}),
+    (values.overlay_mode, "ephemeral", OverlayMode.EPHEMERAL),
+    (values.dhcp_mode, "proxy", DhcpMode.PROXY),
+    (values.policy, "ignore", "ignore"),
+    (values.database, "postgresql+psycopg://u:p@h/db", "postgresql+psycopg://u:p@h/db"),
+]
+
+WRONG: list[tuple[Reader, object, str]] = [
+    (values.text, 3, "is not a string"),
+    (values.text, "  ", "is empty"),
+    (values.text, "a\nb", "holds control characters"),
+    (values.switch, "yes", "is neither true nor false"),
+    (values.switch, 1, "is neither true nor false"),
+    (values.port, 0, "is not a port number"),
+    (values.port, 65536, "is not a port number"),
+    (values.port, "80", "is not a whole number"),
+    (values.port, True, "is not a whole number"),
+    (values.port, 80.0, "is not a whole number"),
+    (values.mac, "52:54:00:12:34", "is not a MAC address"),
+    (values.mac, "52:54:00:12:34:5g", "is not a MAC address"),
+    (values.mac, "ff:ff:ff:ff:ff:ff", "multicast or broadcast"),
+    (values.mac, "01:00:5e:00:00:01", "multicast or broadcast"),
+    (values.mac, "00:00:00:00:00:00", "the address of no machine"),
+    (values.label, "ws_1", "is not a DNS label"),
+    (values.label, "-ws", "is not a DNS label"),
+    (values.label, "ws.lab", "is not a DNS label"),
+    (values.label, "a" * 64, "is not a DNS label"),
+    (values.domain, "lab..netboot", "'' is not a DNS label"),
+    (values.domain, "lab.net_boot", "'net_boot' is not a DNS label"),
+    (values.domain, ".".join(["abcdefghi"] * 21), "longer than 200"),
+    (values.name, "../x", "is not a plain name"),
+    (values.name, ".hidden", "is not a plain name"),
+    (values.name, "a/b", "is not a plain name"),
+    (values.interface, "a" * 16, "cannot be the name"),
+    (values.interface, "br0/x", "cannot be the name"),
+    (values.interface, "..", "cannot be the name"),
+    (values.address, "192.168.77", "is not an IPv4 address"),
+    (values.address, "fe80::1", "is not an IPv4 address"),
+    (values.address, "0.0.0.0", "one machine can have"),
+    (values.address, "255.255.255.255", "one machine can have"),
+    (values.address, "224.0.0.1", "one machine can have"),
+    (values.interface_address, "10.0.0.2", "has no prefix length"),
+    (values.interface_address, "10.0.0.2/33", "with a prefix length"),
+    (values.interface_address, "10.0.0.2/31", "no room for clients"),
+    (values.interface_address, "10.0.0.0/24", "network's own or its broadcast"),
+    (values.interface_address, "10.0.0.255/24", "network's own or its broadcast"),
+    (values.pool, "10.0.0.2", "is not a range"),
+    (values.pool, "10.0.0.9-10.0.0.2", "ends before it begins"),
+    (values.pool, "10.0.0.2-9", "is not an IPv4 address"),
+    (values.duration, "1", "number with a unit"),
+    (values.duration, "1 h", "number with a unit"),
+    (values.duration, "-1h", "number with a unit"),
+    (values.duration, "1.5h", "number with a unit"),
+    (values.duration, 3600, "is not a string"),
+    (values.duration, "29s", "shorter than 30s"),
+    (values.duration, "366d", "longer than 365d"),
+    (values.iqn, "IQN.2026-11.lab", "capital letters"),
+    (values.iqn, "iqn.2026-13.lab", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.26-11.lab", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.2026-11", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.2026-11.lab.", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.2026-11.lab..x", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.2026-11.lab:", "not an iSCSI qualified name"),
+    (values.iqn, "iqn.2026-11.lab:a b", "not an iSCSI qualified name"),
+    (values.iqn, "eui.02004567A425678D", "capital letters"),
+    (values.iqn, "iqn.2026-11." + "a" * 190, "longer than 198"),
+    (values.initiator, "ws1", "is not an iSCSI name"),
+    (values.initiator, "eui.02", "is not an iSCSI name"),
+    (values.file_name, "/etc/passwd", "below our folders"),
+    (values.file_name, "../x", "below our folders"),
+    (values.folder, "var/lib", "is not an absolute path"),
+    (values.folders, "/a", "is not a list"),
+    (values.folders, ["/a", "b"], "is not an absolute path"),
+    (values.addresses, "10.0.0.1", "is not a list"),
+    (values.variables, [], "is not a table"),
+    (values.variables, {"Room": "x"}, "'Room'"),
+    (values.variables, {"room": 1}, "is not a string"),
+    (values.overlay_mode, "persistant", "is not one of the words"),
+    (values.dhcp_mode, [], "is not one of the words"),
+    (values.policy, "drop", "is no policy"),
+    (values.database, "netboot.sqlite", "is not a database URL"),
+]
+
+
+@pytest.mark.parametrize(("read", "given", "expected"), RIGHT)
+def test_takes(read: Reader, given: object, expected: object) -> None:
+    assert read(given) == expected
+
+
+@pytest.mark.parametrize(("read", "given", "reason"), WRONG)
+def test_refuses(read: Reader, given: object, reason: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        read(given)
+    assert reason in str(caught.value)
+
+
+READERS = sorted({row[0] for row in RIGHT}, key=lambda read: read.__name__)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(READERS), ANYTHING)
+def test_anything_else_is_refused_in_words(read: Reader, given: object) -> None:
+    try:
+        read(given)
+    except ValueError as error:
+        assert str(error)
+
+
+@given(st.integers(30, 365 * 86400))
+def test_a_duration_is_written_as_it_is_read(seconds: int) -> None:
+    assert values.duration(str(Duration(seconds))) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(90, "90s"), (120, "2m"), (5400, "90m"), (86400, "1d"), (0, "0s")]
+)
+def test_a_duration_is_written_short(seconds: int, written: str) -> None:
+    assert str(Duration(seconds)) == written
+
+
+def test_a_pool_holds_both_ends_and_nothing_else() -> None:
+    pool = values.pool("10.0.0.2-10.0.0.4")
+    inside = [n for n in range(256) if IPv4Address(f"10.0.0.{n}") in pool]
+    assert inside == [2, 3, 4]
+    assert "10.0.0.3" not in pool
+    assert str(pool) == "10.0.0.2-10.0.0.4"
+
+
+def test_every_type_says_what_it_allows() -> None:
+    kinds = [kind for kind in vars(values).values() if hasattr(kind, "__metadata__")]
+    assert len(kinds) > 20
+    for kind in kinds:
+        words = [fact.words for fact in kind.__metadata__ if isinstance(fact, values.Allowed)]
+        assert len(words) == 1 and words[0]
