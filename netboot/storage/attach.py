@@ -1,0 +1,168 @@
+"""From a DiskSpec to a Disk: open, check, lock.
+
+The checks cost microseconds, not gigabytes. Beside a golden image lies ``<image>.id``, made
+when its bytes were last hashed: digest, size, inode and time of change. If the file is another
+one now, or was written to, it is refused here, before anything is read through it; overlays are
+not touched. An overlay in turn names the digest it was begun over.
+
+``attach`` may wait a few milliseconds for the disk when it makes a persistent overlay, or
+recovers much of one: call it in a worker thread.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from netboot.errors import ImageError
+from netboot.model import DiskSpec
+from netboot.storage import qcow2
+from netboot.storage.disk import Disk
+from netboot.storage.files import open_overlay, sibling
+from netboot.storage.filters import Filter
+from netboot.storage.overlay import Overlay
+from netboot.storage.raw import Golden
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a golden file was when its digest was taken."""
+
+    digest: str
+    size: int
+    inode: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, digest: str, stat: os.stat_result) -> "Identity":
+        """The identity of a file that was just hashed."""
+        return cls(digest, stat.st_size, stat.st_ino, stat.st_mtime_ns)
+
+
+def identity_path(golden: str) -> Path:
+    """Where the identity of a golden file is kept."""
+    return Path(golden + ".id")
+
+
+def write_identity(golden: str, identity: Identity) -> None:
+    """Keep ``identity``, whole or not at all."""
+    path = identity_path(golden)
+    new = path.with_name(path.name + ".new")
+    with new.open("w") as file:
+        json.dump(asdict(identity), file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+
+
+def check_identity(golden: Golden, digest: str) -> None:
+    """ImageError unless the file is what it was when ``digest`` was taken.
+
+    A file that nobody kept an identity of (it does not come from the library) gets one now,
+    where its folder can be written to.
+    """
+    path = identity_path(golden.path)
+    now = Identity.of(digest, golden.stat)
+    try:
+        kept = Identity(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        try:
+            write_identity(golden.path, now)
+        except OSError:
+            return
+    except (OSError, TypeError, ValueError) as problem:
+        raise ImageError(f"{path}: not readable; verify the image anew ({problem})") from problem
+    else:
+        if kept.digest != digest:
+            raise ImageError(f"{golden.path}: is {kept.digest}, but {digest} is wanted")
+        if kept != now:
+            raise ImageError(
+                f"{golden.path}: changed since it was added; restore it, or verify the image "
+                "anew. No overlay was touched"
+            )
+
+
+class Goldens:
+    """The golden images that one process has open, each once for all its overlays.
+
+    A mapping of its own for each of a thousand overlays would cost a thousand sets of page
+    tables. Give one instance to every ``attach`` of a process.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int, int], tuple[Golden, int]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, path: str, size: int) -> Golden:
+        """The open image; ``give_back`` it as often as it was taken."""
+        with self._lock:
+            try:
+                stat = Path(path).stat()
+            except OSError as problem:
+                raise ImageError(f"{path}: {problem.strerror}") from problem
+            key = (path, stat.st_ino, stat.st_mtime_ns)
+            golden, users = self._open.get(key, (None, 0))
+            if golden is None or stat.st_size != size:
+                golden = Golden(path, size)
+                key = (path, golden.stat.st_ino, golden.stat.st_mtime_ns)
+            self._open[key] = (golden, users + 1)
+            return golden
+
+    def give_back(self, golden: Golden) -> None:
+        """Close it with its last user."""
+        with self._lock:
+            key = (golden.path, golden.stat.st_ino, golden.stat.st_mtime_ns)
+            _, users = self._open[key]
+            if users > 1:
+                self._open[key] = (golden, users - 1)
+            else:
+                del self._open[key]
+                golden.close()
+
+
+class Borrowed(Filter):
+    """A disk that others use too: closing it gives it back, once."""
+
+    def __init__(self, inner: Disk, release: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._release: Callable[[], None] | None = release
+
+    def close(self) -> None:
+        if self._release:
+            release, self._release = self._release, None
+            release()
+
+
+def attach(spec: DiskSpec, goldens: Goldens | None = None) -> Disk:
+    """Open what ``spec`` names; ImageError says what is missing, changed or in use.
+
+    A missing overlay is made; one of an older generation is begun afresh.
+    """
+    goldens = goldens or Goldens()
+    golden_path = str(Path(spec.golden).absolute())
+    golden = goldens.take(golden_path, spec.size)
+    try:
+        check_identity(golden, spec.digest)
+        if spec.overlay is None:
+            return Borrowed(golden, lambda: goldens.give_back(golden))
+        path = str(Path(spec.overlay).absolute())
+        wanted = qcow2.Meta(
+            spec.size, golden_path, sibling(path, ".data"), spec.digest, spec.generation
+        )
+        files = open_overlay(path, wanted, ephemeral=spec.ephemeral)
+        try:
+            return Overlay(
+                golden,
+                files,
+                ephemeral=spec.ephemeral,
+                read_only=spec.read_only,
+                release=lambda: goldens.give_back(golden),
+            )
+        except BaseException:
+            files.close()
+            raise
+    except BaseException:
+        goldens.give_back(golden)
+        raise

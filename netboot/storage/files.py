@@ -1,0 +1,236 @@
+"""The files of one overlay: make them, open them, check them, lock them.
+
+    <client>.qcow2   header and tables (see ``qcow2``); whoever holds its lock owns all three
+    <client>.data    the guest's bytes, each at its own offset
+    <client>.live    only while attached, or after a kill (see ``live``)
+
+A new overlay is complete before it has its name, so a power cut leaves the old one, the new one
+or none. Nothing here may ever shorten a data file that an entry speaks of.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from netboot.errors import ImageError
+from netboot.storage import live, locks, qcow2, residency
+
+log = logging.getLogger(__name__)
+
+_FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
+_FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01  # linux/falloc.h
+
+
+def punch(fd: int, offset: int, length: int) -> None:
+    """Give a range's space back to the file system, where that can be done."""
+    if _FALLOCATE(fd, _PUNCH_HOLE_KEEP_SIZE, offset, length):
+        log.debug("no hole punched at %d: %s", offset, os.strerror(ctypes.get_errno()))
+
+
+def sibling(path: str, suffix: str) -> str:
+    """The name of a file that goes with the overlay ``path``."""
+    return path.removesuffix(".qcow2") + suffix
+
+
+@dataclass(slots=True)
+class OverlayFiles:
+    """The open, locked files of one overlay."""
+
+    path: str
+    size: int
+    meta: int  #: descriptors
+    data: int
+    live: int
+    closed: bool = False
+    _folder_synced: bool = field(default=False)
+
+    def load(self) -> Iterator[tuple[int, bytes]]:
+        """(first cell, cells) of all entries on disk."""
+        end = qcow2.L2 + qcow2.clusters(self.size) * qcow2.ENTRY
+        for offset, raw in live.written(self.meta, qcow2.L2, end, self.path):
+            first = (offset - qcow2.L2) // qcow2.ENTRY
+            try:
+                yield first * qcow2.SUBS, qcow2.cells_of(first, raw)
+            except ImageError as problem:
+                raise ImageError(f"{self.path}: {problem}") from problem
+
+    def recover(self) -> Iterator[tuple[int, bytes]]:
+        """The same, of what was never flushed."""
+        return live.recover(self.live, sibling(self.path, ".live"))
+
+    def live_offset(self, cell: int) -> int:
+        return live.offset_of(cell)
+
+    def forget_live(self) -> None:
+        """From now on, what was not flushed is gone with this process."""
+        with contextlib.suppress(FileNotFoundError):
+            Path(sibling(self.path, ".live")).unlink()
+
+    def data_cached(self, offset: int, length: int) -> bool:
+        return residency.cached(self.data, offset, length)
+
+    def sync_folder_once(self) -> None:
+        """Make the files' names durable; the first flush of a new overlay needs it."""
+        if not self._folder_synced:
+            folder = os.open(Path(self.path).parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+            self._folder_synced = True
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            for fd in (self.live, self.data, self.meta):
+                os.close(fd)
+
+
+def open_overlay(path: str, wanted: qcow2.Meta, *, ephemeral: bool) -> OverlayFiles:
+    """Open the overlay at ``path``, or begin it; ImageError says why that cannot be.
+
+    ``wanted`` is what the header must say. An older generation (of an ephemeral overlay: any
+    other) is thrown away and begun afresh; another golden version or size is refused.
+    """
+    for _ in range(3):  # somebody may rename a fresh overlay into place while we open the old
+        with contextlib.ExitStack() as undo:
+            meta = _open_or_create(path, wanted, ephemeral, undo)
+            if meta is None:
+                continue
+            found = _checked(path, meta, wanted, ephemeral)
+            if found is None:
+                meta = _make(path, wanted, ephemeral, undo, over=True)
+                found = wanted
+            data = _open_data(path, meta, wanted.size, undo)
+            if (found.golden, found.data, found.live) != (wanted.golden, wanted.data, True):
+                _mend(path, meta, replace(found, golden=wanted.golden, data=wanted.data, live=True))
+            live_fd = live.open_live(
+                sibling(path, ".live"),
+                os.fstat(meta).st_ino,
+                trusted=found.live,
+                must_match=ephemeral,
+            )
+            undo.pop_all()
+            return OverlayFiles(path, wanted.size, meta, data, live_fd)
+    raise ImageError(f"{path}: is being replaced by another program")
+
+
+def _open_or_create(
+    path: str, wanted: qcow2.Meta, ephemeral: bool, undo: contextlib.ExitStack
+) -> int | None:
+    """A locked descriptor of the qcow2 file; None when it was replaced under our hands."""
+    try:
+        meta = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        try:
+            return _make(path, wanted, ephemeral, undo, over=False)
+        except FileExistsError:
+            return None
+    except OSError as problem:
+        raise ImageError(f"{path}: {problem.strerror}") from problem
+    undo.callback(os.close, meta)
+    if not locks.own(meta):
+        raise ImageError(f"{path}: in use by another program")
+    try:
+        here = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return meta if os.path.samestat(here, os.fstat(meta)) else None
+
+
+def _make(
+    path: str, wanted: qcow2.Meta, ephemeral: bool, undo: contextlib.ExitStack, *, over: bool
+) -> int:
+    """Begin an overlay; ``over`` an older one, or FileExistsError when there is one."""
+    tables = qcow2.tables(wanted)
+    try:
+        meta, name = tempfile.mkstemp(prefix=Path(path).name, dir=Path(path).parent)
+    except OSError as problem:
+        raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem
+    undo.callback(os.close, meta)
+    try:
+        os.ftruncate(meta, qcow2.file_size(wanted.size))
+        for offset, content in tables:
+            os.pwrite(meta, content, offset)
+        if not ephemeral:
+            os.fdatasync(meta)
+        if not locks.own(meta):
+            raise ImageError(f"{path}: in use by another program")
+        with contextlib.suppress(FileNotFoundError):
+            Path(sibling(path, ".live")).unlink()
+        if over:
+            Path(name).rename(path)
+        else:
+            os.link(name, path)
+        # No entry speaks of data yet, so whatever lies in the data file is nobody's.
+        data = os.open(sibling(path, ".data"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(data, 0)
+            os.ftruncate(data, wanted.size)
+        finally:
+            os.close(data)
+    except FileExistsError:
+        raise
+    except OSError as problem:
+        raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+    return meta
+
+
+def _checked(path: str, fd: int, wanted: qcow2.Meta, ephemeral: bool) -> qcow2.Meta | None:
+    """What the header says; None when the overlay is to begin afresh."""
+    try:
+        found = qcow2.decode(os.pread(fd, qcow2.HEADER_AREA, 0))
+        if os.pread(fd, len(qcow2.l1_table(found.size)), qcow2.L1) != qcow2.l1_table(found.size):
+            raise ImageError("its L1 table is not where, or not what, netboot wrote")
+    except ImageError as problem:
+        if ephemeral:
+            return None
+        raise ImageError(f"{path}: {problem}") from problem
+    if found.generation < wanted.generation:
+        return None
+    if ephemeral and found.generation != wanted.generation:
+        return None
+    if found.digest != wanted.digest:
+        raise ImageError(
+            f"{path}: was begun over {found.digest}, the golden version is {wanted.digest}; "
+            "give the machine its former version, or reset its overlay"
+        )
+    if found.size != wanted.size:
+        raise ImageError(f"{path}: has {found.size} bytes, its golden image {wanted.size}")
+    return found
+
+
+def _open_data(path: str, meta: int, size: int, undo: contextlib.ExitStack) -> int:
+    name = sibling(path, ".data")
+    try:
+        data = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        end = qcow2.L2 + qcow2.clusters(size) * qcow2.ENTRY
+        if any(raw.strip(b"\0") for _, raw in live.written(meta, qcow2.L2, end, path)):
+            raise ImageError(f"{name}: is missing, but {path} needs it") from None
+        data = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(data, size)
+    except OSError as problem:
+        raise ImageError(f"{name}: {problem.strerror}") from problem
+    undo.callback(os.close, data)
+    if os.fstat(data).st_size < size:
+        have = os.fstat(data).st_size
+        raise ImageError(f"{name}: was shortened to {have} of its {size} bytes; restore it")
+    return data
+
+
+def _mend(path: str, fd: int, meta: qcow2.Meta) -> None:
+    """Write the header anew: files were moved, or QEMU cleared our bit."""
+    area = qcow2.encode(meta)
+    os.pwrite(fd, area + bytes(qcow2.HEADER_AREA - len(area)), 0)
+    os.fdatasync(fd)
+    log.info("%s: header brought up to date", path)

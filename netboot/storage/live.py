@@ -1,0 +1,80 @@
+"""The ``.live`` file: what a killed disk process had written and not yet flushed.
+
+A guest whose disk process dies does not know that its cached writes were lost, and goes on. So
+every change of a cell is also written, unsynced, to ``<client>.live``, one byte a cell: that
+outlives the process, as the data in the page cache does. It means nothing after the kernel has
+restarted (nothing orders it behind the data on its way to the disk), so it carries the kernel's
+boot id; nor after another program wrote to the overlay, which the auto-clear bit of the header
+tells (see ``qcow2.Meta``). A clean close removes it.
+
+    0   magic "NBLIVE1\\n"      8   boot id, text      44  padding      48  inode of the qcow2
+    4096 + n   cell n
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from netboot.errors import ImageError
+from netboot.storage.raw import read_at
+
+_HEADER = struct.Struct(">8s36s4xQ")
+_MAGIC = b"NBLIVE1\n"
+_CELLS = 4096
+_CHUNK = 1 << 20
+
+
+def boot_id() -> bytes:
+    """The name of this run of the kernel, 36 characters (proc(5), random/boot_id)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+
+
+def offset_of(cell: int) -> int:
+    """Where a cell lies in the file."""
+    return _CELLS + cell
+
+
+def open_live(path: str, inode: int, *, trusted: bool, must_match: bool) -> int:
+    """Open or begin the file for the overlay ``inode``; an open descriptor.
+
+    What is there is kept only when ``trusted`` and of this overlay and this run of the kernel.
+    With ``must_match`` (an ephemeral overlay, which synced nothing) another run of the kernel is
+    an ImageError: that disk was lost, and its machine must not go on as if it were not.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        expected = _HEADER.pack(_MAGIC, boot_id(), inode)
+        found = os.pread(fd, _HEADER.size, 0)
+        if found != expected or not trusted:
+            if must_match and os.fstat(fd).st_size and found[:44] != expected[:44]:
+                raise ImageError(
+                    f"{path}: this ephemeral disk was lost when the server went down; "
+                    "boot the machine anew"
+                )
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, expected, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def written(fd: int, begin: int, end: int, path: str) -> Iterator[tuple[int, bytes]]:
+    """The parts of a sparse file between two offsets that are no holes, in order."""
+    while begin < end:
+        try:
+            begin = os.lseek(fd, begin, os.SEEK_DATA)
+        except OSError:  # ENXIO: only a hole is left
+            return
+        until = min(os.lseek(fd, begin, os.SEEK_HOLE), end)
+        while begin < until:
+            length = min(until - begin, _CHUNK)
+            yield begin, read_at(fd, begin, length, path)
+            begin += length
+
+
+def recover(fd: int, path: str) -> Iterator[tuple[int, bytes]]:
+    """(first cell, cells) for all that was written; cells that were not are 0."""
+    for offset, cells in written(fd, _CELLS, os.fstat(fd).st_size, path):
+        yield offset - _CELLS, cells

@@ -1,0 +1,186 @@
+"""Raw disk files: the golden image that nobody writes, and a plain disk that one may.
+
+A golden image is mapped, and what is in memory goes out as slices of the mapping, without a
+copy. A mapping has one danger: when the file shrinks, touching what is gone kills the process
+(SIGBUS). Four things stand between us and that: library files are immutable (mode 0444), QEMU's
+tools are kept from writing by a lock, the size is checked at opening, and a slice is handed out
+only for a range that ``resident`` has just found in the page cache, where truncated pages are
+no more. Everything else is read with ``pread``, which in the same case comes back short: that
+is ``Fault.MEDIUM``, for one command. (A slice that only the kernel touches, in ``sendmsg``, would
+even then be EFAULT, not a signal.)
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from netboot.errors import ImageError
+from netboot.storage import locks, residency
+from netboot.storage.disk import Buffer, DiskError, Extent, Fault
+
+SECTOR = 512
+
+
+def fault_of(problem: OSError) -> Fault:
+    """The kind of fault that an error number of the file system means."""
+    return Fault.SPACE if problem.errno in (errno.ENOSPC, errno.EDQUOT) else Fault.MEDIUM
+
+
+def read_at(fd: int, offset: int, length: int, path: str) -> bytes:
+    """Exactly ``length`` bytes; DiskError when the file has fewer, or cannot be read."""
+    try:
+        data = os.pread(fd, length, offset)
+        while len(data) < length:
+            more = os.pread(fd, length - len(data), offset + len(data))
+            if not more:
+                text = f"{path}: ends before byte {offset + length}; it was longer when opened"
+                raise DiskError(Fault.MEDIUM, text, offset)
+            data += more
+    except OSError as problem:
+        raise DiskError(Fault.MEDIUM, f"{path}: {problem.strerror}", offset) from problem
+    return data
+
+
+def write_at(fd: int, offset: int, data: Buffer, path: str) -> None:
+    """Write all of ``data``; DiskError says of what kind a failure was."""
+    try:
+        done = os.pwrite(fd, data, offset)
+        while done < len(data):
+            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+    except OSError as problem:
+        raise DiskError(fault_of(problem), f"{path}: {problem.strerror}", offset) from problem
+
+
+class Golden:
+    """A raw file, read-only, that may be shared by any number of overlays of one process."""
+
+    read_only = True
+
+    def __init__(self, path: str, size: int | None = None) -> None:
+        """Open, lock and map; ImageError when it is missing, written to, or of another size."""
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as problem:
+            raise ImageError(f"{path}: {problem.strerror}") from problem
+        try:
+            self.stat = os.fstat(self._fd)
+            self.size = self.stat.st_size
+            if size is not None and size != self.size:
+                raise ImageError(
+                    f"{path}: has {self.size} bytes, not the {size} it was added with; "
+                    "put the original file back, or add it as a new version"
+                )
+            if not self.size or self.size % SECTOR:
+                raise ImageError(f"{path}: {self.size} bytes are no whole number of sectors")
+            if not locks.hold(self._fd):
+                raise ImageError(f"{path}: another program has it open for writing")
+            self._map = mmap.mmap(self._fd, self.size, prot=mmap.PROT_READ)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._view = memoryview(self._map)
+        self._address = residency.address_of(self._map)
+        self._honest = residency.mincore_is_honest(self._fd)
+        self._seen = (0, 0)  #: the range that was last found in memory
+
+    def read(self, offset: int, length: int) -> Sequence[Buffer]:
+        """A slice of the mapping right after ``resident`` said yes; a copy otherwise."""
+        end = offset + length
+        begin, until = self._seen
+        if begin <= offset and end <= until:
+            return (self._view[offset:end],)
+        return (read_at(self._fd, offset, length, self.path),)
+
+    def resident(self, offset: int, length: int) -> bool:
+        if self._honest:
+            known = residency.mapped(self._address, offset, length)
+        else:
+            known = residency.cached(self._fd, offset, length)
+        self._seen = (offset, offset + length) if known else (0, 0)
+        return known
+
+    def write(self, offset: int, data: Buffer) -> None:
+        raise DiskError(Fault.READ_ONLY, f"{self.path}: a golden image is never written", offset)
+
+    def zero(self, offset: int, length: int) -> None:
+        self.write(offset, b"")
+
+    def unmap(self, offset: int, length: int) -> None:
+        self.write(offset, b"")
+
+    def flush(self) -> None:
+        """Nothing is ever unwritten."""
+
+    def extents(self, offset: int, length: int) -> Sequence[Extent]:
+        """One allocated run: holes of the golden file are its own affair."""
+        return (Extent(offset, length, True),)
+
+    def close(self) -> None:
+        """Give back file and lock. Slices that are still on their way out stay valid."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        self._seen = (0, 0)
+        self._view.release()
+        with contextlib.suppress(BufferError):  # a slice is out: the mapping ends with the last
+            self._map.close()
+        os.close(fd)
+
+
+class Raw:
+    """A raw file that is written in place: for tests, and for disks that have no golden image."""
+
+    read_only = False
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as problem:
+            raise ImageError(f"{path}: {problem.strerror}") from problem
+        self.size = os.fstat(self._fd).st_size
+        if self.size % SECTOR or not locks.own(self._fd):
+            os.close(self._fd)
+            raise ImageError(f"{path}: in use by another program, or no whole number of sectors")
+        self._failed = False
+
+    def read(self, offset: int, length: int) -> Sequence[Buffer]:
+        return (read_at(self._fd, offset, length, self.path),)
+
+    def resident(self, offset: int, length: int) -> bool:
+        return residency.cached(self._fd, offset, length)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        write_at(self._fd, offset, data, self.path)
+
+    def zero(self, offset: int, length: int) -> None:
+        for at in range(offset, offset + length, 1 << 20):
+            self.write(at, bytes(min(1 << 20, offset + length - at)))
+
+    def unmap(self, offset: int, length: int) -> None:
+        self.zero(offset, length)
+
+    def flush(self) -> None:
+        if self._failed:
+            raise DiskError(Fault.FAILED, f"{self.path}: an earlier flush failed")
+        try:
+            os.fdatasync(self._fd)
+        except OSError as problem:
+            self._failed = True
+            raise DiskError(fault_of(problem), f"{self.path}: {problem.strerror}") from problem
+
+    def extents(self, offset: int, length: int) -> Sequence[Extent]:
+        return (Extent(offset, length, True),)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                if not self._failed:
+                    os.fdatasync(fd)
+            finally:
+                os.close(fd)
