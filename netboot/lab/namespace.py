@@ -1,0 +1,84 @@
+"""A network of our own: namespaces, a bridge and taps.
+
+The lab runs inside new network and PID namespaces, so nothing on the machine's real network
+changes, and every process of the lab ends when its first one does, however that ends. Without
+root it also takes a user namespace, where it is root over its own network only.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from netboot.errors import LabError
+
+MARK = "NETBOOT_LAB_NAMESPACE"
+BRIDGE = "br0"
+
+
+def inside() -> bool:
+    """Whether this process already runs in a lab's namespaces."""
+    return MARK in os.environ
+
+
+def unshare(argv: Sequence[str], *, root: bool) -> list[str]:
+    """The command that runs ``argv`` as the first process of new namespaces."""
+    wrapper = ["unshare", "--net", "--pid", "--fork", "--kill-child"]
+    if not root:
+        wrapper += ["--user", "--map-root-user"]
+    return [*wrapper, "--", *argv]
+
+
+def reenter(arguments: Sequence[str]) -> int:
+    """Run ``netboot ARGUMENTS`` inside new namespaces; its exit code.
+
+    Ctrl-C reaches the child by the terminal; we only wait, so that it can clean up and say
+    what it has to say.
+    """
+    if shutil.which("unshare") is None:
+        raise LabError("the lab needs `unshare`: apt-get install util-linux")
+    child = [sys.executable, "-m", "netboot", *arguments]
+    command = unshare(child, root=os.geteuid() == 0)
+    process = subprocess.Popen(command, env={**os.environ, MARK: "1"})
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def check() -> None:
+    """LabError with the way out where this system does not let us have namespaces."""
+    root = os.geteuid() == 0
+    tried = subprocess.run(unshare(["true"], root=root), capture_output=True, text=True)
+    if tried.returncode == 0:
+        return
+    reason = tried.stderr.strip().splitlines()[-1:] or ["no reason was given"]
+    hint = (
+        "this container may lack CAP_SYS_ADMIN"
+        if root
+        else "run as root, or allow unprivileged user namespaces "
+        "(sysctl kernel.unprivileged_userns_clone=1)"
+    )
+    raise LabError(f"a network namespace could not be made: {reason[0]}; {hint}")
+
+
+def ip(*arguments: str) -> None:
+    """One ``ip`` command; LabError with its own words when it fails."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}")
+
+
+def build(address: str, taps: Sequence[str]) -> None:
+    """Bring up loopback, the bridge with ``address`` (with prefix) and a tap a machine."""
+    if shutil.which("ip") is None:
+        raise LabError("the lab needs `ip`: apt-get install iproute2")
+    ip("link", "set", "lo", "up")
+    ip("link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+    ip("address", "add", address, "dev", BRIDGE)
+    ip("link", "set", BRIDGE, "up")
+    for tap in taps:
+        ip("tuntap", "add", tap, "mode", "tap")
+        ip("link", "set", tap, "master", BRIDGE, "up")

@@ -1,0 +1,62 @@
+"""The lab's service: its settings are ones the service accepts, its failures are told."""
+
+import asyncio
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from netboot.config import load
+from netboot.errors import LabError
+from netboot.lab import service
+from netboot.lab.machine import Machine
+from netboot.lab.service import Service, Settings
+
+MACHINES = [Machine("m1", "52:54:00:00:00:01", "tap0"), Machine("m2", "52:54:00:00:00:02", "tap1")]
+
+
+def settings(state: Path) -> Settings:
+    return Settings(
+        state,
+        "debian",
+        MACHINES,
+        overlay="ephemeral",
+        reservations={"52:54:00:00:00:02": "192.168.77.20"},
+        extra='[[profile]]\nname = "other"\nimage = "x"',
+    )
+
+
+def test_the_service_accepts_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "netboot.toml"
+    path.write_text(settings(tmp_path / 'a "quoted" state').toml())
+    site = load(path).to_site()
+    assert site.profiles["lab"].image == "debian"
+    assert site.profiles["lab"].overlay == "ephemeral"
+    assert site.hosts["52:54:00:00:00:01"].address is None
+    assert str(site.hosts["52:54:00:00:00:02"].address) == "192.168.77.20"
+    assert site.unknown_profile is None
+    assert tomllib.loads(path.read_text())["site"]["state"].endswith('a "quoted" state')
+
+
+def test_a_service_that_ends_is_told_with_its_last_line(tmp_path: Path) -> None:
+    broken = Settings(tmp_path, "debian", MACHINES, mode="nonsense")
+
+    async def main() -> None:
+        with pytest.raises(LabError, match=r"the service ended while starting: .*"):
+            await Service(tmp_path, broken).start()
+
+    asyncio.run(main())
+    assert "mode" in (tmp_path / "service.log").read_text()
+
+
+def test_nobody_answers_is_an_oserror_not_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "ADDRESS", "127.0.0.1")
+    monkeypatch.setattr(service, "PORT", 1)
+    with pytest.raises(OSError, match="refused"):
+        asyncio.run(Service(tmp_path, settings(tmp_path)).get("/healthz"))
+
+
+def test_stopping_what_was_never_started_is_harmless(tmp_path: Path) -> None:
+    assert asyncio.run(Service(tmp_path, settings(tmp_path)).stop()) == 0
