@@ -1,0 +1,83 @@
+"""The options that many commands share, and what they mean: where the settings and state are."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from netboot.config import Settings
+    from netboot.state.store import Store
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_CONFIG = "/etc/netboot/netboot.toml"
+_STATE = "/var/lib/netboot"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+config_file = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="NETBOOT_CONFIG",
+    help=f"The settings file.  [{_CONFIG}]",
+)
+
+
+def state_folder(function: Function) -> Function:
+    """``--state`` and ``--config``, for commands that need only the state."""
+    state = click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="NETBOOT_STATE",
+        help=f"The state folder.  [that of the settings, else {_STATE}]",
+    )
+    return state(config_file(function))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the state is: its folder and its database."""
+
+    folder: Path
+    url: str
+
+    def store(self) -> "Store":
+        """Open the database; the folder is made when it is not there yet."""
+        from netboot.errors import ConfigError
+        from netboot.state.store import Store
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"state folder {self.folder}: {error.strerror}; run as root, or choose another "
+                f"with --state"
+            ) from None
+        if self.url.startswith("sqlite") and not os.access(self.folder, os.W_OK):
+            raise ConfigError(
+                f"state folder {self.folder}: not writable; run as root, or choose another with "
+                f"--state"
+            )
+        return Store(self.url)
+
+
+def settings(config: Path | None) -> "Settings":
+    """The settings that ``--config`` names, or the default file's."""
+    from netboot.config import DEFAULT_FILE, load
+
+    return load(config or DEFAULT_FILE)
+
+
+def place(state: Path | None, config: Path | None) -> Place:
+    """``--state`` wins; then the settings file, where there is one; then the default."""
+    from netboot.config import DEFAULT_FILE, DEFAULT_STATE, load
+
+    if state is None and (config is not None or DEFAULT_FILE.exists()):
+        site = load(config or DEFAULT_FILE).site
+        return Place(site.state, site.url)
+    folder = (state or DEFAULT_STATE).absolute()
+    return Place(folder, f"sqlite:///{folder}/netboot.sqlite")
