@@ -105,7 +105,7 @@ def pure(path: Path) -> bool:
     name = dotted(path)
     if name.startswith(("netboot.scsi", "netboot.boot")):
         return True
-    if rung(name) in (2, 3) and name.split(".")[1] in ("dhcp", "tftp", "dns", "iscsi", "disks"):
+    if rung(name) in (2, 3) and name.split(".")[1] in ("dhcp", "tftp", "dns", "ndp", "iscsi", "disks"):
         return True
     return name in ("netboot.model", "netboot.events", "netboot.binary", "netboot.http.routes")
 

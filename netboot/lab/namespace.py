@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from netboot.errors import LabError
 
@@ -76,7 +77,11 @@ def build(address: str, taps: Sequence[str]) -> None:
     if shutil.which("ip") is None:
         raise LabError("the lab needs `ip`: apt-get install iproute2")
     ip("link", "set", "lo", "up")
+    # No learning delay and no duplicate address detection: both would eat the first packets.
     ip("link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+    detection = Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/accept_dad")
+    if detection.exists():
+        detection.write_text("0")
     ip("address", "add", address, "dev", BRIDGE)
     ip("link", "set", BRIDGE, "up")
     for tap in taps:
