@@ -88,6 +88,7 @@ class Fill:
     offset: int
     length: int
     pattern: bytes
+    fua: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +98,24 @@ class Zero:
     offset: int
     length: int
     unmap: bool = False
+    fua: bool = False
+
+
+@dataclass(slots=True)
+class Merge:
+    """OR ``data``, which came as parameter data, into the disk at ``offset`` (ORWRITE)."""
+
+    offset: int
+    data: bytes
+    fua: bool = False
+
+
+@dataclass(slots=True)
+class Verify:
+    """Read the range, send nothing; GOOD when all of it could be read."""
+
+    offset: int
+    length: int
 
 
 @dataclass(slots=True)
@@ -104,6 +123,17 @@ class Unmap:
     """Deallocate ranges of (offset, length); they read as zeros afterwards (LBPRZ)."""
 
     ranges: tuple[tuple[int, int], ...]
+    fua: bool = False
+
+
+@dataclass(slots=True)
+class Abort:
+    """Abort every task that ``nexuses`` have on this unit, without an answer; then GOOD.
+
+    PREEMPT AND ABORT; the members are ``unit.Nexus`` objects, compared by identity.
+    """
+
+    nexuses: tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -150,7 +180,10 @@ Action: TypeAlias = (
     | Store
     | Fill
     | Zero
+    | Merge
+    | Verify
     | Unmap
+    | Abort
     | Prefetch
     | Extents
     | Flush
