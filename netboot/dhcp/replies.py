@@ -1,0 +1,93 @@
+"""A reply, whole: the fields of its header, and the options that ``rules`` gives it.
+
+Both styles are filled: ``file`` and option 67, ``siaddr``, ``sname`` and option 66 say the same,
+because ROMs differ in where they look (RFC 2131 table 3; PXE 2.1 section 2.2). Nothing here
+decides who is told what.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from netboot.dhcp.options import Option
+from netboot.dhcp.rules import ACK, NAK, RULES, Facts, Raw, audience
+from netboot.dhcp.wire import (
+    BROADCAST,
+    DEFAULT_LIMIT,
+    IP_UDP_HEADERS,
+    REPLY,
+    UNSPECIFIED,
+    Packet,
+    encode,
+)
+from netboot.errors import WireError
+
+
+def reply(facts: Facts) -> Packet:
+    """The whole reply, before it is cut to what the client can take."""
+    request, plan = facts.request, facts.plan
+    refused = facts.message == NAK
+    file = (facts.boot_file or "").encode()
+    serving = facts.bootable and not refused
+    keeps_ciaddr = facts.message == ACK and not refused
+    flags = request.flags
+    if refused and request.giaddr != UNSPECIFIED:
+        flags |= BROADCAST  # RFC 2131 section 4.3.2: the relay shall broadcast it
+    if facts.proxy and request.ciaddr == UNSPECIFIED:
+        flags |= BROADCAST  # there is no address to unicast to
+    return Packet(
+        op=REPLY,
+        htype=request.htype,
+        hardware=request.hardware,
+        xid=request.xid,
+        flags=flags,
+        ciaddr=request.ciaddr if keeps_ciaddr else UNSPECIFIED,
+        yiaddr=UNSPECIFIED if facts.proxy or refused else facts.address,
+        siaddr=facts.ours if serving and plan is not None else UNSPECIFIED,
+        giaddr=request.giaddr,
+        sname=str(facts.ours).encode() if file and not facts.client.http else b"",
+        file=file if len(file) <= 127 else b"",
+        options=_options(facts),
+    )
+
+
+def render(facts: Facts) -> tuple[bytes, Packet, list[Option]]:
+    """The bytes, the packet they are, and the options that were left out for want of room.
+
+    The room is what the client says in option 57, which counts IP and UDP headers, and 576 bytes
+    where it says nothing.
+    """
+    told = Option.MAXIMUM_SIZE.get(facts.request.options, int) or 0
+    limit = max(DEFAULT_LIMIT, min(told, 1500) - IP_UDP_HEADERS)
+    packet = reply(facts)
+    rules = [rule for rule in RULES if rule.option.code in packet.options]
+    left_out: list[Option] = []
+    while True:
+        try:
+            return encode(packet, limit), packet, left_out
+        except WireError:
+            if not rules:
+                raise
+            gone = rules.pop().option
+            left_out.append(gone)
+            kept = {code: raw for code, raw in packet.options.items() if code != gone.code}
+            packet = replace(packet, options=kept)
+
+
+def _options(facts: Facts) -> Mapping[int, bytes]:
+    who = audience(facts.client)
+    wants = facts.client.wants
+    found: dict[int, bytes] = {}
+    for rule in RULES:
+        if facts.message == NAK and not rule.refusal:
+            continue
+        if facts.proxy and not rule.proxy:
+            continue
+        if who not in rule.always and (
+            who not in rule.asked or (wants and rule.option.code not in wants)
+        ):
+            continue
+        value = rule.value(facts)
+        if value is not None:
+            raw = isinstance(value, Raw)
+            found[rule.option.code] = bytes(value) if raw else rule.option.encode(value)
+    return found

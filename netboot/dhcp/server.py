@@ -1,0 +1,298 @@
+"""The sockets of DHCP: UDP 67 and 4011 on one interface, and the link below them.
+
+It reads all that waits in one wake-up, asks the engine about each packet, makes the leases of
+the whole batch durable in one go, and only then sends. No packet, no full disk and no interface
+that went down ever stops it.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address
+from typing import TypeGuard
+
+from netboot.dhcp.effects import (
+    LIMITED_BROADCAST,
+    PXE_PORT,
+    SERVER_PORT,
+    Effect,
+    How,
+    Persist,
+    Probe,
+    Publish,
+    Send,
+)
+from netboot.dhcp.engine import Engine
+from netboot.dhcp.link import Link
+from netboot.errors import ConfigError
+from netboot.events import BootEvent
+from netboot.model import Lease
+
+log = logging.getLogger(__name__)
+
+_PACKETS_A_WAKEUP = 256
+#: linux/in.h; the socket module of Python 3.11 does not name it.
+_IP_PKTINFO = 8
+_RECEIVE_BUFFER = 1 << 20  #: a classroom that is switched on at once
+
+
+class DhcpServer:
+    """Carries packets between one interface and the engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        interface: str,
+        address: IPv4Address,
+        persist: Callable[[Lease], None],
+        publish: Callable[[BootEvent], None],
+        *,
+        persist_many: Callable[[Sequence[Lease]], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``persist`` returns when the lease is durable and raises when it cannot be.
+
+        ``persist_many``, where there is one, does the same for a whole batch at the price of one.
+        """
+        self._engine = engine
+        self._interface = interface
+        self._address = address
+        self._persist = persist
+        self._persist_many = persist_many
+        self._publish = publish
+        self._clock = clock
+        self._sockets: dict[int, socket.socket] = {}
+        self._link: Link | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._warned: set[str] = set()
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What came, what went, and what was wrong with it."""
+        return dict(self._engine.counters)
+
+    async def start(self) -> None:
+        """Open everything; ``ConfigError`` says in one line why that is not possible."""
+        self._check_address()
+        loop = asyncio.get_running_loop()
+        try:
+            for port in (SERVER_PORT, PXE_PORT):
+                self._sockets[port] = self._open(port)
+        except ConfigError:
+            await self.stop()
+            raise
+        try:
+            self._link = Link(self._interface, self._address)
+        except OSError as error:
+            log.warning(
+                "no raw access to %s (%s): replies are broadcast and addresses not probed; "
+                "grant CAP_NET_RAW",
+                self._interface,
+                error.strerror,
+            )
+        for port, opened in self._sockets.items():
+            loop.add_reader(opened.fileno(), self._readable, port)
+        if self._link is not None:
+            loop.add_reader(self._link.arp.fileno(), self._arp_readable)
+            loop.add_reader(self._link.servers.fileno(), self._servers_readable)
+        log.info("DHCP %s on %s", self._engine.site.dhcp_mode, self._interface)
+
+    async def stop(self) -> None:
+        """Close everything. The leases are durable already."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._link is not None:
+            loop.remove_reader(self._link.arp.fileno())
+            loop.remove_reader(self._link.servers.fileno())
+            self._link.close()
+            self._link = None
+        for opened in self._sockets.values():
+            loop.remove_reader(opened.fileno())
+            opened.close()
+        self._sockets.clear()
+
+    def _check_address(self) -> None:
+        try:
+            socket.if_nametoindex(self._interface)
+        except OSError:
+            raise ConfigError(
+                f"site.interface = {self._interface!r}: this machine has no such interface; "
+                "create it, or name another"
+            ) from None
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((str(self._address), 0))
+            except OSError:
+                raise ConfigError(
+                    f"site.address: {self._address} is not an address of this machine; "
+                    f"try: ip address add {self._engine.site.address} dev {self._interface}"
+                ) from None
+
+    def _open(self, port: int) -> socket.socket:
+        """Bound to the interface before the port, and without SO_REUSEADDR.
+
+        So another server on the same interface is found out now, and one on another interface
+        (libvirt's dnsmasq) is not in the way.
+        """
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            name = self._interface.encode() + b"\0"
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            opened.bind(("", port))
+        except OSError as error:
+            opened.close()
+            raise ConfigError(_why_not(error, port, self._interface)) from None
+        return opened
+
+    # In
+
+    def _readable(self, port: int) -> None:
+        now = self._clock()
+        batch: list[list[Effect]] = []
+        for _ in range(_PACKETS_A_WAKEUP):
+            try:
+                data, peer = self._sockets[port].recvfrom(65535)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._complain("read", "port %s cannot be read: %s", port, error.strerror)
+                break
+            batch.append(self._ask(data, peer, now, port))
+        self._apply(batch)
+
+    def _arp_readable(self) -> None:
+        if self._link is None:
+            return
+        batch = []
+        for address, mac in self._link.claims():
+            # The machine itself answers too, where one of its programs left its address up.
+            if self._engine.probing.get(address, mac) != mac:
+                batch.append(self._engine.probed(address, True, self._clock()))
+        if batch:
+            self._apply(batch)
+
+    def _servers_readable(self) -> None:
+        if self._link is not None:
+            for source, data in self._link.foreign():
+                self._ask(data, (source, SERVER_PORT), self._clock(), SERVER_PORT)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._apply([self._engine.tick(self._clock())])
+
+    def _ask(self, data: bytes, peer: tuple[str, int], now: float, port: int) -> list[Effect]:
+        try:
+            return self._engine.receive(data, peer, now, port)
+        except Exception:
+            self._engine.counters["faults"] += 1
+            log.exception("a packet from %s broke the engine; it was dropped", peer[0])
+            return []
+
+    # Out
+
+    def _apply(self, batch: Sequence[Sequence[Effect]]) -> None:
+        """Leases of the whole batch first; a reply whose lease is not durable is not sent."""
+        leases = [effect.lease for effects in batch for effect in effects if _keeps(effect)]
+        together = len(leases) > 1 and self._durable_together(leases)
+        for effects in batch:
+            mine = [effect.lease for effect in effects if _keeps(effect)]
+            if together or self._durable(mine):
+                for effect in effects:
+                    self._do(effect)
+        self._arm()
+
+    def _durable_together(self, leases: Sequence[Lease]) -> bool:
+        """One transaction for all; when it fails, each is tried by itself and says why."""
+        if self._persist_many is None:
+            return False
+        try:
+            self._persist_many(leases)
+        except Exception as error:
+            log.warning("%d leases could not be written together: %s", len(leases), error)
+            return False
+        return True
+
+    def _durable(self, leases: Sequence[Lease]) -> bool:
+        try:
+            for lease in leases:
+                self._persist(lease)
+        except Exception:
+            self._engine.counters["unpersisted"] += 1
+            log.exception("a lease of %s could not be written; not acknowledged", leases[0].mac)
+            return False
+        return True
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._send(effect)
+            case Probe(address=address):
+                self._probe(address)
+            case Publish(event=event):
+                try:
+                    self._publish(event)
+                except Exception:
+                    log.exception("nobody could be told of %s", event)
+
+    def _send(self, send: Send) -> None:
+        address = send.address
+        try:
+            if send.how is How.CHADDR:
+                if self._link is not None:
+                    self._link.send(send.mac, address, send.port, send.source_port, send.data)
+                    return
+                address = LIMITED_BROADCAST  # every client takes that as well
+            # IP_PKTINFO makes our configured address the source, which clients compare with
+            # option 54, also where the interface has several.
+            info = struct.pack("@i4s4s", 0, self._address.packed, b"\0" * 4)
+            opened = self._sockets.get(send.source_port)
+            if opened is not None:
+                control = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+                opened.sendmsg([send.data], control, 0, (str(address), send.port))
+        except OSError as error:
+            self._engine.counters["unsent"] += 1
+            self._complain("send", "a reply to %s was not sent: %s", send.mac, error.strerror)
+
+    def _probe(self, address: IPv4Address) -> None:
+        if self._link is not None:
+            try:
+                self._link.probe(address)
+            except OSError as error:
+                self._complain("probe", "%s was not probed: %s", address, error.strerror)
+
+    def _arm(self) -> None:
+        deadline = self._engine.deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None and self._sockets:
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _complain(self, what: str, text: str, *values: object) -> None:
+        """Once for each kind: a cable that is out says so with every packet."""
+        if what not in self._warned:
+            self._warned.add(what)
+            log.warning(text, *values)
+
+
+def _keeps(effect: Effect) -> TypeGuard[Persist]:
+    return isinstance(effect, Persist)
+
+
+def _why_not(error: OSError, port: int, interface: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"UDP port {port} on {interface} is in use by another program (find it with: "
+            f"ss -ulnp 'sport = :{port}'); stop it, or set dhcp.mode = \"off\""
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"UDP port {port} on {interface} needs root, or CAP_NET_BIND_SERVICE and CAP_NET_RAW"
+    return f"UDP port {port} on {interface} cannot be opened: {error.strerror}"
