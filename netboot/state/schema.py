@@ -66,14 +66,15 @@ version = Table(
     Column("parent", Integer),
 )
 
-#: A client's writes over each image it ever booted; the version must stay while it is here.
+#: A client's writes over each image it ever booted; the version must stay while it is here. What
+#: it wrote in one mode waits untouched while the operator tries the other.
 overlay = Table(
     "overlay",
     metadata,
     Column("mac", Text, primary_key=True),
     Column("image", Text, primary_key=True),
+    Column("mode", Text, primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("mode", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("path", Text, nullable=False),
     ForeignKeyConstraint(["image", "version"], ["version.image", "version.number"]),
@@ -117,9 +118,9 @@ STEPS: Sequence[Sequence[str]] = (
     ),
     # 2: a disk for each client
     (
-        "CREATE TABLE overlay (mac TEXT NOT NULL, image TEXT NOT NULL, version INTEGER NOT NULL,"
-        " mode TEXT NOT NULL, generation INTEGER NOT NULL, path TEXT NOT NULL,"
-        " PRIMARY KEY (mac, image),"
+        "CREATE TABLE overlay (mac TEXT NOT NULL, image TEXT NOT NULL, mode TEXT NOT NULL,"
+        " version INTEGER NOT NULL, generation INTEGER NOT NULL, path TEXT NOT NULL,"
+        " PRIMARY KEY (mac, image, mode),"
         " FOREIGN KEY (image, version) REFERENCES version (image, number))",
         "CREATE INDEX overlay_version ON overlay (image, version)",
     ),

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -175,18 +176,17 @@ class Store:
 
     # Overlays.
 
-    def overlay(self, mac: str, image: str) -> Overlay | None:
+    def overlay(self, mac: str, image: str, mode: OverlayMode) -> Overlay | None:
         """A client's writes over an image, or None when it has none yet."""
-        table = schema.overlay
-        query = select(table).where(and_(table.c.mac == mac, table.c.image == image))
+        query = select(schema.overlay).where(_named(mac, image, mode))
         with self._reading() as connection:
             row = connection.execute(query).first()
         return _overlay(row) if row else None
 
     def overlays(self, mac: str | None = None) -> list[Overlay]:
-        """One client's, or all; by MAC and image."""
+        """One client's, or all; by MAC, image and mode."""
         table = schema.overlay
-        query = select(table).order_by(table.c.mac, table.c.image)
+        query = select(table).order_by(table.c.mac, table.c.image, table.c.mode)
         if mac is not None:
             query = query.where(table.c.mac == mac)
         with self._reading() as connection:
@@ -195,20 +195,20 @@ class Store:
     def overlays_of(self, image: str, version: int | None = None) -> list[Overlay]:
         """Those that stand on an image, or on one version of it."""
         table = schema.overlay
-        query = select(table).where(table.c.image == image).order_by(table.c.mac)
+        query = select(table).where(table.c.image == image).order_by(table.c.mac, table.c.mode)
         if version is not None:
             query = query.where(table.c.version == version)
         with self._reading() as connection:
             return [_overlay(row) for row in connection.execute(query)]
 
     def save_overlay(self, overlay: Overlay) -> None:
-        """Remember an overlay in place of the one this client has over this image.
+        """Remember an overlay in place of the one that this client has there in that mode.
 
         ImageError when its version is not in the catalogue.
         """
         table = schema.overlay
         row = {**asdict(overlay), "mode": overlay.mode.value}
-        named = and_(table.c.mac == overlay.mac, table.c.image == overlay.image)
+        named = _named(overlay.mac, overlay.image, overlay.mode)
         try:
             with self._writing() as connection:
                 connection.execute(delete(table).where(named))
@@ -219,12 +219,11 @@ class Store:
                 f"for the overlay of {overlay.mac}"
             ) from None
 
-    def delete_overlay(self, mac: str, image: str) -> bool:
+    def delete_overlay(self, overlay: Overlay) -> bool:
         """Forget an overlay; whether there was one. Its files are the caller's."""
-        table = schema.overlay
-        named = and_(table.c.mac == mac, table.c.image == image)
+        named = _named(overlay.mac, overlay.image, overlay.mode)
         with self._writing() as connection:
-            return connection.execute(delete(table).where(named)).rowcount > 0
+            return connection.execute(delete(schema.overlay).where(named)).rowcount > 0
 
     # What happened.
 
@@ -350,10 +349,15 @@ def _overlay(row: Row[Any]) -> Overlay:
     )
 
 
+def _named(mac: str, image: str, mode: OverlayMode) -> ColumnElement[bool]:
+    table = schema.overlay
+    return and_(table.c.mac == mac, table.c.image == image, table.c.mode == mode.value)
+
+
 def _users(connection: Connection, image: str, number: int) -> list[str]:
     table = schema.overlay
     named = and_(table.c.image == image, table.c.version == number)
-    query = select(table.c.mac).where(named).order_by(table.c.mac)
+    query = select(table.c.mac).where(named).order_by(table.c.mac).distinct()
     return [str(mac) for mac in connection.execute(query).scalars()]
 
 

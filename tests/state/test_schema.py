@@ -76,7 +76,7 @@ def test_an_old_database_keeps_its_rows(tmp_path: Path, number: int) -> None:
         if number >= 2:
             raw.execute(
                 "INSERT INTO overlay VALUES"
-                " ('52:54:00:00:00:01', 'debian', 2, 'persistent', 0, '/o')"
+                " ('52:54:00:00:00:01', 'debian', 'persistent', 2, 0, '/o')"
             )
     raw.close()
     store = Store(url)

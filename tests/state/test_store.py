@@ -54,6 +54,9 @@ def over(mac: str, version: int = 1, image: str = "debian") -> Overlay:
     return Overlay(mac, image, version, OverlayMode.PERSISTENT, 0, f"/overlays/{image}/{mac}.qcow2")
 
 
+KEPT, FRESH = OverlayMode.PERSISTENT, OverlayMode.EPHEMERAL
+
+
 # Leases.
 
 
@@ -180,8 +183,8 @@ def test_a_version_in_use_is_not_removed(store: Store) -> None:
     with pytest.raises(ImageError, match=f"debian version 1 is in use by {A}, {B}"):
         store.remove_version("debian", 1)
     assert store.versions() == [golden(1)]
-    store.delete_overlay(A, "debian")
-    store.delete_overlay(B, "debian")
+    store.delete_overlay(over(A))
+    store.delete_overlay(over(B))
     store.remove_version("debian", 1)
     assert store.versions() == []
 
@@ -202,28 +205,42 @@ def test_overlays_come_back_as_they_were(store: Store) -> None:
         store.save_overlay(overlay)
     assert store.overlays() == saved
     assert store.overlays(A) == saved[:2]
-    assert store.overlay(A, "debian") == over(A, 2)
-    assert store.overlay(C, "debian") is None
+    assert store.overlay(A, "debian", KEPT) == over(A, 2)
+    assert store.overlay(C, "debian", KEPT) is None
     assert store.overlays_of("debian") == [over(A, 2), over(B, 1)]
     assert store.overlays_of("debian", 1) == [over(B, 1)]
-    assert store.delete_overlay(A, "arch")
-    assert not store.delete_overlay(A, "arch")
+    assert store.delete_overlay(over(A, 1, "arch"))
+    assert not store.delete_overlay(over(A, 1, "arch"))
 
 
 def test_a_client_keeps_its_version_when_a_new_one_is_added(store: Store) -> None:
     store.add_version(golden(1))
     store.save_overlay(over(A))
     store.add_version(golden(2))
-    kept = store.overlay(A, "debian")
+    kept = store.overlay(A, "debian", KEPT)
     assert kept and kept.version == 1
 
 
 def test_an_overlay_takes_the_place_of_the_one_before(store: Store) -> None:
     store.add_version(golden(1))
     store.save_overlay(over(A))
-    fresh = replace(over(A), mode=OverlayMode.EPHEMERAL, generation=7)
+    later = replace(over(A), generation=7, path="/elsewhere")
+    store.save_overlay(later)
+    assert store.overlays() == [later]
+
+
+def test_what_was_written_in_one_mode_waits_while_the_other_is_tried(store: Store) -> None:
+    store.add_version(golden(1))
+    store.save_overlay(over(A))
+    fresh = replace(over(A), mode=FRESH, generation=7, path="/fresh")
     store.save_overlay(fresh)
-    assert store.overlays() == [fresh]
+    assert store.overlay(A, "debian", KEPT) == over(A)
+    assert store.overlay(A, "debian", FRESH) == fresh
+    assert store.overlays() == [fresh, over(A)]
+    with pytest.raises(ImageError, match=f"in use by {A};"):
+        store.remove_version("debian", 1)
+    store.delete_overlay(fresh)
+    assert store.overlays() == [over(A)]
 
 
 def test_an_overlay_of_no_version_is_refused_and_the_old_one_stays(store: Store) -> None:
