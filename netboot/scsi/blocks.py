@@ -372,17 +372,18 @@ def _status(unit: Unit, lba: int, rows: list[tuple[int, int, bool]], limit: int)
     runs: list[tuple[int, int, int]] = []  # first, last + 1, status
     at = lba
     for offset, length, allocated in rows:
-        end = offset + length
         # Whole blocks only: an allocated run grows to them, a deallocated one shrinks.
-        stop = -(-end // unit.block_size) if allocated else end // unit.block_size
-        stop = min(stop, unit.blocks, at + 0xFFFFFFFF)
-        if stop > at:
-            runs.append((at, stop, 0 if allocated else 1))
-            at = stop
+        grow = unit.block_size - 1 if allocated else 0
+        stop = (offset + length + grow) // unit.block_size
+        stop = min(stop, unit.blocks)
+        while at < stop and len(runs) < limit:
+            end = min(stop, at + 0xFFFFFFFF)
+            runs.append((at, end, 0 if allocated else 1))
+            at = end
     if not runs:
         runs = [(lba, min(lba + 1, unit.blocks), 0)]
     body = b"".join(
-        struct.pack(">QIB3x", first, stop - first, status) for first, stop, status in runs[:limit]
+        struct.pack(">QIB3x", first, stop - first, status) for first, stop, status in runs
     )
     return struct.pack(">I4x", 4 + len(body)) + body
 

@@ -57,7 +57,10 @@ def read_capacity16(view: View, cdb: Buffer, edtl: int) -> Action:
 
 
 def lun_fields(number: int) -> tuple[int, ...]:
-    """A LUN as the 64-bit fields it may come in: peripheral and flat (SAM-5 section 4.7)."""
+    """A LUN as the 64-bit fields it may come in, the one we use first (SAM-5 section 4.7).
+
+    Peripheral addressing below 256, flat space addressing for every number.
+    """
     flat = (0x4000 | number) << 48
     return (number << 48, flat) if number < 256 else (flat,)
 

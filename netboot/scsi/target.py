@@ -23,18 +23,23 @@ INQUIRY, REQUEST_SENSE, REPORT_LUNS = 0x12, 0x03, 0xA0
 UNKNOWN_LUN = Sense(Key.ILLEGAL_REQUEST, Code.LOGICAL_UNIT_NOT_SUPPORTED)
 
 
+def _luns(unit: Unit) -> tuple[int, ...]:
+    """All that ``lun`` may be for this unit: a field has bits above 48, or is 0 like LUN 0."""
+    return (unit.number, *lun_fields(unit.number))
+
+
 class LogicalUnits:
     """All units of one target."""
 
     def __init__(self, units: Iterable[Unit]) -> None:
         self.units = tuple(units)
-        self._by_field = {field: unit for unit in self.units for field in lun_fields(unit.number)}
+        self._by_lun = {lun: unit for unit in self.units for lun in _luns(unit)}
         if len({unit.number for unit in self.units}) != len(self.units):
             raise ValueError("two units of one target have the same LUN")
 
     def find(self, lun: int) -> Unit | None:
-        """The unit that a 64-bit LUN field names, in either way of writing it."""
-        return self._by_field.get(lun)
+        """The unit that ``lun`` names."""
+        return self._by_lun.get(lun)
 
     # Sessions
 
@@ -43,8 +48,8 @@ class LogicalUnits:
         nexus = Nexus(initiator, isid)
         for unit in self.units:
             view = unit.attach(nexus)
-            for field in lun_fields(unit.number):
-                nexus.views[field] = view
+            for lun in _luns(unit):
+                nexus.views[lun] = view
         return nexus
 
     def detach(self, nexus: Nexus) -> None:
@@ -58,9 +63,9 @@ class LogicalUnits:
     def execute(self, nexus: Nexus, lun: int, cdb: Buffer, data_out_length: int = 0) -> Action:
         """What the CDB wants.
 
-        ``lun`` is the header's LUN field as a 64-bit number (0 is LUN 0), ``cdb`` its 16 bytes,
-        ``data_out_length`` the Expected Data Transfer Length of a write, else 0. The Action's
-        lengths are the CDB's; residuals are the transport's business.
+        ``lun`` is the header's LUN field as a 64-bit number, or the LUN it stands for; ``cdb``
+        is 16 bytes; ``data_out_length`` the Expected Data Transfer Length of a write, else 0.
+        The Action's lengths are the CDB's; residuals are the transport's business.
         """
         if len(cdb) < 16:
             cdb = bytes(cdb).ljust(16, b"\0")

@@ -27,7 +27,7 @@ class Nexus:
     def __init__(self, initiator: str, isid: bytes = b"") -> None:
         #: The initiator port's name: ``iqn...,i,0x`` and the ISID in hex (RFC 7143 section 4.4.4).
         self.port = f"{initiator},i,0x{isid.hex()}" if isid else initiator
-        self.views: dict[int, View] = {}  #: by the 64-bit LUN field, each way it may be written
+        self.views: dict[int, View] = {}  #: by each way to write a LUN (target._luns)
 
 
 class View:
