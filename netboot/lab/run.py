@@ -44,11 +44,20 @@ class Running:
 class Lab:
     """The network, the service and the machines of one run, inside a namespace."""
 
-    def __init__(self, folder: Path, settings: Settings, version: Version, *, snap: int = SNAP):
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        version: Version,
+        *,
+        service: Service | None = None,
+        snap: int = SNAP,
+    ) -> None:
+        """``service`` may be another's in our place, to compare the two; ``snap`` 0: all bytes."""
         self.folder = folder
         self.settings = settings
         self.version = version
-        self.service = Service(folder, settings)
+        self.service = service or Service(folder, settings)
         self.running: dict[str, Running] = {}
         self.capture = folder / "capture.pcap"
         self._snap = snap

@@ -1,0 +1,104 @@
+"""What people use today in our place: dnsmasq for DHCP and TFTP, tgt for the disk.
+
+Set up as their own documentation says, and with what helps them: no proxyDHCP wait (option
+175.176), the loaders of the same folder, a copy of the golden image that is made before the
+clock starts, because tgt has no differencing disks.
+"""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from netboot.errors import LabError
+from netboot.lab.machine import Machine
+from netboot.lab.namespace import BRIDGE
+from netboot.lab.service import ADDRESS, Service, Settings
+from netboot.model import Version
+
+IQN = "iqn.2026-11.rival.lab"
+CONTROL = "77"  # tgtd's control port: a number of our own, so that no other tgtd is met
+
+
+class Rival(Service):
+    """dnsmasq + tgt behind the same two verbs as our own service."""
+
+    def __init__(self, folder: Path, settings: Settings, version: Version) -> None:
+        super().__init__(folder, settings)
+        self._folder = folder
+        self._version = version
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def start(self) -> None:
+        """A copy of the disk a machine, then tgt, then dnsmasq."""
+        await self._spawn("tgtd", "-f", "-C", CONTROL, "--iscsi", f"portal={ADDRESS}:3260")
+        await self._wait_for_tgt()
+        for number, machine in enumerate(self.settings.machines, 1):
+            copy = self._folder / f"{machine.name}.raw"
+            command = ["cp", "--sparse=always", "--reflink=auto", self._version.path, str(copy)]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+            # Only blocks that are on disk are a fair start for a copy that was just written.
+            await asyncio.to_thread(subprocess.run, ["sync", str(copy)], check=True)
+            tid = str(number)
+            new = ["--op", "new", "--mode"]
+            self._tgt(*new, "target", "--tid", tid, "-T", f"{IQN}:{machine.name}")
+            self._tgt(*new, "logicalunit", "--tid", tid, "--lun", "1", "-b", str(copy))
+            self._tgt("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
+        await self._spawn("dnsmasq", *self._dnsmasq(self.settings.machines))
+
+    def _dnsmasq(self, machines: Sequence[Machine]) -> list[str]:
+        words = ["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts"]
+        words += ["--user=root", f"--interface={BRIDGE}", "--bind-interfaces", "--no-ping"]
+        words += ["--dhcp-authoritative", "--pid-file=", f"--dhcp-leasefile={self._folder}/leases"]
+        words += ["--dhcp-range=192.168.77.50,192.168.77.199,1h", "--dhcp-option=3"]
+        words += ["--dhcp-match=set:ipxe,175"]
+        words += [f"--dhcp-match=set:efi,option:client-arch,{arch}" for arch in (7, 9)]
+        words += ["--tag-if=set:efirom,tag:efi,tag:!ipxe"]
+        words += ["--dhcp-boot=tag:efirom,snponly.efi"]
+        words += ["--enable-tftp", "--tftp-root=/usr/lib/ipxe"]
+        words += ["--dhcp-option-force=tag:ipxe,encap:175,176,1b"]
+        for machine in machines:
+            words += [f"--dhcp-host={machine.mac},set:{machine.name},{machine.name}"]
+            path = f"iscsi:{ADDRESS}:::1:{IQN}:{machine.name}"
+            words += [f"--dhcp-option=tag:{machine.name},17,{path}"]
+        return words
+
+    async def _spawn(self, *command: str) -> None:
+        if shutil.which(command[0]) is None:
+            raise LabError(f"the rival needs {command[0]}: apt-get install dnsmasq-base tgt")
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._processes.append(process)
+        await asyncio.sleep(0.2)
+        if process.returncode is not None:
+            raise LabError(f"{command[0]} did not start: {self.log.read_text().strip()[-300:]}")
+
+    def _tgt(self, *words: str) -> None:
+        command = ["tgtadm", "-C", CONTROL, "--lld", "iscsi", *words]
+        subprocess.run(command, check=True, capture_output=True, timeout=20)
+
+    async def _wait_for_tgt(self) -> None:
+        for _ in range(100):
+            try:
+                self._tgt("--op", "show", "--mode", "sys")
+            except subprocess.CalledProcessError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+        raise LabError(f"tgtd does not answer; see {self.log}")
+
+    async def client(self, mac: str) -> dict[str, Any]:
+        """They know nothing of phases."""
+        raise ConnectionRefusedError(f"dnsmasq and tgt cannot say where {mac} is")
+
+    async def stop(self) -> int:
+        """End both; tgtd only listens to SIGKILL while it has sessions."""
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return 0
