@@ -21,7 +21,7 @@ from netboot.model import Version
 
 MACHINES = (
     Machine("bios1", "52:54:00:6e:62:01", "tap0", Firmware.BIOS),
-    Machine("uefi1", "52:54:00:6e:62:02", "tap1", Firmware.UEFI),
+    Machine("uefi1", "52:54:00:6e:62:02", "tap1", Firmware.UEFI, rom=False),
 )
 #: Seconds for one boot. A Debian takes 45-80 s under TCG with a core to itself.
 BOOT = 240.0

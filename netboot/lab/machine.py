@@ -1,7 +1,8 @@
 """A machine without a disk, as a QEMU command line. Pure: nothing is started here.
 
-BIOS machines boot by the ROM of their network card, which is iPXE. UEFI machines boot by the
-firmware's own PXE client, as most hardware does, which then loads iPXE by TFTP.
+The ROM of QEMU's network cards is iPXE, on BIOS and on UEFI. Without it (``rom=False``) a UEFI
+machine boots by its firmware's own PXE client, as most hardware does, which then loads iPXE by
+TFTP; a BIOS machine has nothing left to boot by.
 """
 
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Machine:
     firmware: Firmware = Firmware.BIOS
     memory: int = 1024  #: MiB
     cores: int = 1
+    rom: bool = True  #: the card's own iPXE
 
 
 def check(firmware: Firmware) -> None:
@@ -52,7 +54,9 @@ def command(machine: Machine, accel: str, variables: Path) -> list[str]:
     arguments += ["-nodefaults", "-no-user-config", "-display", "none"]
     arguments += ["-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"]
     arguments += ["-netdev", f"tap,id=net0,ifname={machine.tap},script=no,downscript=no"]
-    arguments += ["-device", f"virtio-net-pci,netdev=net0,mac={machine.mac},bootindex=1"]
+    rom = "" if machine.rom else ",romfile="
+    card = f"virtio-net-pci,netdev=net0,mac={machine.mac},bootindex=1{rom}"
+    arguments += ["-device", card]
     arguments += ["-object", "rng-random,filename=/dev/urandom,id=rng0"]
     arguments += ["-device", "virtio-rng-pci,rng=rng0"]
     # The golden image gives a root shell on the serial line to a machine that carries this mark.

@@ -46,3 +46,10 @@ def test_missing_firmware_names_the_package(monkeypatch: pytest.MonkeyPatch) -> 
     machine.check(Firmware.BIOS)
     with pytest.raises(LabError, match="apt-get install ovmf"):
         machine.check(Firmware.UEFI)
+
+
+def test_without_the_cards_rom_the_firmware_is_on_its_own() -> None:
+    bare = Machine("m3", "52:54:00:00:00:03", "tap2", Firmware.UEFI, rom=False)
+    card, _ = options(command(bare, "tcg", Path("/v")), "-device")
+    assert card.endswith(",romfile=")
+    assert "romfile" not in options(command(UEFI, "tcg", Path("/v")), "-device")[0]
