@@ -1,19 +1,16 @@
 """From a DiskSpec to a Disk: open, check, lock.
 
 The checks cost microseconds, not gigabytes. Beside a golden image lies ``<image>.id``, made
-when its bytes were last hashed: digest, size, inode and time of change. If the file is another
-one now, or was written to, it is refused here, before anything is read through it; overlays are
-not touched. An overlay in turn names the digest it was begun over.
+when its bytes were last hashed (see ``identity``). If the file is another one now, or was
+written to, it is refused here, before anything is read through it, and overlays are not
+touched. An overlay in turn names the digest it was begun over.
 
 ``attach`` may wait a few milliseconds for the disk when it makes a persistent overlay, or
 recovers much of one: call it in a worker thread.
 """
 
-import json
-import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from netboot.errors import ImageError
@@ -22,66 +19,9 @@ from netboot.storage import qcow2
 from netboot.storage.disk import Disk
 from netboot.storage.files import open_overlay, sibling
 from netboot.storage.filters import Filter
+from netboot.storage.identity import check_identity
 from netboot.storage.overlay import Overlay
 from netboot.storage.raw import Golden
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a golden file was when its digest was taken."""
-
-    digest: str
-    size: int
-    inode: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, digest: str, stat: os.stat_result) -> "Identity":
-        """The identity of a file that was just hashed."""
-        return cls(digest, stat.st_size, stat.st_ino, stat.st_mtime_ns)
-
-
-def identity_path(golden: str) -> Path:
-    """Where the identity of a golden file is kept."""
-    return Path(golden + ".id")
-
-
-def write_identity(golden: str, identity: Identity) -> None:
-    """Keep ``identity``, whole or not at all."""
-    path = identity_path(golden)
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        json.dump(asdict(identity), file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-
-
-def check_identity(golden: Golden, digest: str) -> None:
-    """ImageError unless the file is what it was when ``digest`` was taken.
-
-    A file that nobody kept an identity of (it does not come from the library) gets one now,
-    where its folder can be written to.
-    """
-    path = identity_path(golden.path)
-    now = Identity.of(digest, golden.stat)
-    try:
-        kept = Identity(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        try:
-            write_identity(golden.path, now)
-        except OSError:
-            return
-    except (OSError, TypeError, ValueError) as problem:
-        raise ImageError(f"{path}: not readable; verify the image anew ({problem})") from problem
-    else:
-        if kept.digest != digest:
-            raise ImageError(f"{golden.path}: is {kept.digest}, but {digest} is wanted")
-        if kept != now:
-            raise ImageError(
-                f"{golden.path}: changed since it was added; restore it, or verify the image "
-                "anew. No overlay was touched"
-            )
 
 
 class Goldens:

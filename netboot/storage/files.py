@@ -12,13 +12,14 @@ import contextlib
 import ctypes
 import logging
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from netboot.errors import ImageError
 from netboot.storage import live, locks, qcow2, residency
+from netboot.storage.disk import DiskError
+from netboot.storage.raw import fault_of, write_at
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class OverlayFiles:
     size: int
     meta: int  #: descriptors
     data: int
-    live: int
+    live: int | None = None  #: opened by the first change
     closed: bool = False
     _folder_synced: bool = field(default=False)
 
@@ -60,12 +61,18 @@ class OverlayFiles:
             except ImageError as problem:
                 raise ImageError(f"{self.path}: {problem}") from problem
 
-    def recover(self) -> Iterator[tuple[int, bytes]]:
+    def recover(self) -> Iterable[tuple[int, bytes]]:
         """The same, of what was never flushed."""
-        return live.recover(self.live, sibling(self.path, ".live"))
+        return () if self.live is None else live.recover(self.live, self.path)
 
-    def live_offset(self, cell: int) -> int:
-        return live.offset_of(cell)
+    def keep(self, first: int, cells: bytes) -> None:
+        """Make a change of cells outlive this process."""
+        if self.live is None:
+            try:
+                self.live = live.begin(sibling(self.path, ".live"), os.fstat(self.meta).st_ino)
+            except OSError as problem:
+                raise DiskError(fault_of(problem), f"{self.path}: {problem.strerror}") from problem
+        write_at(self.live, live.offset_of(first), cells, self.path)
 
     def forget_live(self) -> None:
         """From now on, what was not flushed is gone with this process."""
@@ -88,8 +95,10 @@ class OverlayFiles:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            for fd in (self.live, self.data, self.meta):
-                os.close(fd)
+            if self.live is not None:
+                os.close(self.live)
+            os.close(self.data)
+            os.close(self.meta)
 
 
 def open_overlay(path: str, wanted: qcow2.Meta, *, ephemeral: bool) -> OverlayFiles:
@@ -104,21 +113,48 @@ def open_overlay(path: str, wanted: qcow2.Meta, *, ephemeral: bool) -> OverlayFi
             if meta is None:
                 continue
             found = _checked(path, meta, wanted, ephemeral)
+            old = meta
             if found is None:
                 meta = _make(path, wanted, ephemeral, undo, over=True)
                 found = wanted
             data = _open_data(path, meta, wanted.size, undo)
+            live_path = sibling(path, ".live")
+            if not found.live:  # another program wrote to the tables since
+                Path(live_path).unlink(missing_ok=True)
             if (found.golden, found.data, found.live) != (wanted.golden, wanted.data, True):
                 _mend(path, meta, replace(found, golden=wanted.golden, data=wanted.data, live=True))
-            live_fd = live.open_live(
-                sibling(path, ".live"),
-                os.fstat(meta).st_ino,
-                trusted=found.live,
-                must_match=ephemeral,
-            )
+            left = live.resume(live_path, os.fstat(meta).st_ino, must_match=ephemeral)
             undo.pop_all()
-            return OverlayFiles(path, wanted.size, meta, data, live_fd)
+            if old != meta:
+                os.close(old)
+            return OverlayFiles(path, wanted.size, meta, data, left)
     raise ImageError(f"{path}: is being replaced by another program")
+
+
+def discard(path: str) -> None:
+    """Delete an overlay; ImageError when a disk or another program has it open."""
+    try:
+        meta = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        meta = None
+    try:
+        if meta is not None and not locks.own(meta):
+            raise ImageError(f"{path}: in use; shut the machine down first")
+        # The tables first: data without tables is rubbish, tables without data would be damage.
+        for name in (path, sibling(path, ".live"), sibling(path, ".data"), path + ".new"):
+            Path(name).unlink(missing_ok=True)
+    finally:
+        if meta is not None:
+            os.close(meta)
+
+
+def usage(path: str) -> int:
+    """Bytes that an overlay takes on its file system; 0 when there is none."""
+    total = 0
+    for name in (path, sibling(path, ".data"), sibling(path, ".live")):
+        with contextlib.suppress(FileNotFoundError):
+            total += Path(name).stat().st_blocks * 512
+    return total
 
 
 def _open_or_create(
@@ -137,11 +173,15 @@ def _open_or_create(
     undo.callback(os.close, meta)
     if not locks.own(meta):
         raise ImageError(f"{path}: in use by another program")
+    return meta if _is_at(path, meta) else None
+
+
+def _is_at(path: str, fd: int) -> bool:
+    """Whether the open file still has this name."""
     try:
-        here = Path(path).stat()
+        return os.path.samestat(Path(path).stat(), os.fstat(fd))
     except FileNotFoundError:
-        return None
-    return meta if os.path.samestat(here, os.fstat(meta)) else None
+        return False
 
 
 def _make(
@@ -149,25 +189,26 @@ def _make(
 ) -> int:
     """Begin an overlay; ``over`` an older one, or FileExistsError when there is one."""
     tables = qcow2.tables(wanted)
+    new = path + ".new"
     try:
-        meta, name = tempfile.mkstemp(prefix=Path(path).name, dir=Path(path).parent)
-    except OSError as problem:
-        raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem
-    undo.callback(os.close, meta)
-    try:
+        if over:  # we own the overlay, so nobody else is making it
+            Path(new).unlink(missing_ok=True)
+        meta = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, meta)
+        if not locks.own(meta) or not _is_at(new, meta):
+            raise FileExistsError(path)  # somebody else is making it, or just has
+        os.ftruncate(meta, 0)  # what a killed process left
         os.ftruncate(meta, qcow2.file_size(wanted.size))
         for offset, content in tables:
             os.pwrite(meta, content, offset)
         if not ephemeral:
             os.fdatasync(meta)
-        if not locks.own(meta):
-            raise ImageError(f"{path}: in use by another program")
-        with contextlib.suppress(FileNotFoundError):
-            Path(sibling(path, ".live")).unlink()
+        Path(sibling(path, ".live")).unlink(missing_ok=True)
         if over:
-            Path(name).rename(path)
+            Path(new).rename(path)
         else:
-            os.link(name, path)
+            os.link(new, path)
+            Path(new).unlink()
         # No entry speaks of data yet, so whatever lies in the data file is nobody's.
         data = os.open(sibling(path, ".data"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -179,9 +220,6 @@ def _make(
         raise
     except OSError as problem:
         raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
     return meta
 
 

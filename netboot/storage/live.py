@@ -35,29 +35,35 @@ def offset_of(cell: int) -> int:
     return _CELLS + cell
 
 
-def open_live(path: str, inode: int, *, trusted: bool, must_match: bool) -> int:
-    """Open or begin the file for the overlay ``inode``; an open descriptor.
-
-    What is there is kept only when ``trusted`` and of this overlay and this run of the kernel.
-    With ``must_match`` (an ephemeral overlay, which synced nothing) another run of the kernel is
-    an ImageError: that disk was lost, and its machine must not go on as if it were not.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        expected = _HEADER.pack(_MAGIC, boot_id(), inode)
-        found = os.pread(fd, _HEADER.size, 0)
-        if found != expected or not trusted:
-            if must_match and os.fstat(fd).st_size and found[:44] != expected[:44]:
-                raise ImageError(
-                    f"{path}: this ephemeral disk was lost when the server went down; "
-                    "boot the machine anew"
-                )
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, expected, 0)
-    except BaseException:
-        os.close(fd)
-        raise
+def begin(path: str, inode: int) -> int:
+    """Begin the file for the overlay ``inode``; an open descriptor."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.pwrite(fd, _HEADER.pack(_MAGIC, boot_id(), inode), 0)
     return fd
+
+
+def resume(path: str, inode: int, *, must_match: bool) -> int | None:
+    """Open what a killed process left; None, and no file, when there is nothing to go on with.
+
+    That is so when it is of another overlay or of another run of the kernel. With
+    ``must_match`` (an ephemeral overlay, which synced nothing) the latter is an ImageError:
+    that disk was lost, and its machine must not go on as if it were not.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    found = os.pread(fd, _HEADER.size, 0)
+    if found == _HEADER.pack(_MAGIC, boot_id(), inode):
+        return fd
+    os.close(fd)
+    if must_match:
+        raise ImageError(
+            f"{path.removesuffix('.live')}: this ephemeral disk was lost when the server went "
+            "down; boot the machine anew"
+        )
+    Path(path).unlink()
+    return None
 
 
 def written(fd: int, begin: int, end: int, path: str) -> Iterator[tuple[int, bytes]]:

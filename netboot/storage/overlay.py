@@ -69,7 +69,6 @@ class Overlay:
         self._golden = golden
         self._files = files
         self._data = files.data
-        self._live = files.live
         self._path = files.path
         self._ephemeral = ephemeral
         self._release = release
@@ -229,7 +228,7 @@ class Overlay:
 
     def _mark(self, first: int, last: int, cell: bytes) -> None:
         cells = cell * (last - first)
-        write_at(self._live, self._files.live_offset(first), cells, self._path)
+        self._files.keep(first, cells)
         self._cells[first:last] = cells
         with self._marks:
             self._dirty.update(range(first >> _CLUSTER_SHIFT, (last - 1 >> _CLUSTER_SHIFT) + 1))
