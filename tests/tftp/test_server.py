@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ class Peer:
         self.sock.settimeout(10)
         self.door = ("127.0.0.1", server.port)
         self.tid = self.door
+        self.server = server
+
+    def until(self, check: Callable[[TftpServer], object]) -> None:
+        """Wait for what the server does with a packet that has no answer."""
+        for _ in range(10_000):
+            if check(self.server):
+                return
+            time.sleep(0.001)
+        raise AssertionError("the server did not get there")
 
     def ask(self, name: str, mode: str = "octet", **options: int) -> wire.Packet:
         asked = {key: str(value) for key, value in options.items()}
@@ -262,6 +272,7 @@ def test_a_late_copy_of_the_request_does_not_disturb_a_lively_transfer(folder: P
         peer.ack(1)
         assert peer.hear() == Data(2, BIG[512:1024])
         peer.send(wire.encode(Request(Opcode.RRQ, "big")), peer.door)
+        peer.until(lambda server: server.counters.requests == 2)
         peer.ack(2)
         assert peer.hear() == Data(3, BIG[1024:1536])
         peer.send(wire.encode(Error(0, "enough")))
@@ -327,14 +338,12 @@ def test_bounds_are_kept_with_silence(folder: Path) -> None:
         peer.ask("big")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
             second.sendto(wire.encode(Request(Opcode.RRQ, "small")), peer.door)
+            peer.until(lambda server: server.counters.busy == 1)
             peer.ack(1)
             return peer.hear()
 
-    def counted(server: TftpServer) -> bool:
-        return server.counters.busy == 1
-
     for limit in ({"transfers": 1}, {"transfers_per_client": 1}):
-        packet, server, events = serve(folder, talk, check=counted, **limit)
+        packet, server, events = serve(folder, talk, check=bool, **limit)
         assert packet == Data(2, BIG[512:1024])
         assert kinds(events) == ["start", "failed"]
         assert events[1].detail == "the service stopped"
