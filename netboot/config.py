@@ -26,6 +26,7 @@ from netboot.values import (
     FileName,
     Folder,
     Folders,
+    ImageName,
     Initiator,
     Interface,
     Iqn,
@@ -172,7 +173,7 @@ class ProfileSection(Section):
     """What a kind of machine boots; one table for each profile."""
 
     name: Name = Field(description="What clients call this profile.", examples=["workstation"])
-    image: Name = Field(
+    image: ImageName = Field(
         description="The golden image, as `netboot image list` names it.", examples=["debian"]
     )
     overlay: Overlays = Field(

@@ -119,6 +119,14 @@ def name(value: object) -> str:
     return given
 
 
+def image(value: object) -> str:
+    """The name of a golden image, as the library takes it."""
+    given = text(value)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", given):
+        raise ValueError("cannot be the name of an image")
+    return given
+
+
 def interface(value: object) -> str:
     given = text(value)
     if len(given) > _INTERFACE_LIMIT or "/" in given or " " in given or given in (".", ".."):
@@ -292,6 +300,11 @@ Name: TypeAlias = Annotated[
     str,
     PlainValidator(name),
     Allowed("1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit"),
+]
+ImageName: TypeAlias = Annotated[
+    str,
+    PlainValidator(image),
+    Allowed("1 to 63 lower-case letters, digits, dots, hyphens and underscores"),
 ]
 Interface: TypeAlias = Annotated[
     str,

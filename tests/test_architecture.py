@@ -18,6 +18,11 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.__main__", 7),
     ("netboot.cli", 6),
     ("netboot.app", 5),
+    # What the composition root is made of besides itself.
+    ("netboot.control", 5),
+    ("netboot.ledger", 5),
+    ("netboot.overview", 5),
+    ("netboot.preflight", 5),
     ("netboot.disk_process", 5),
     ("netboot.dashboard", 4),
     ("netboot.lab", 4),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from netboot import values
 from netboot.model import DhcpMode, OverlayMode
+from netboot.storage.recipe import NAME
 from netboot.values import Duration, Pool
 
 Reader = Callable[[object], object]
@@ -28,6 +29,7 @@ RIGHT: list[tuple[Reader, object, object]] = [
     (values.domain, "Lab.Netboot.", "lab.netboot"),
     (values.domain, "lan", "lan"),
     (values.name, "debian-12.5_x", "debian-12.5_x"),
+    (values.image, "debian-12.5_x", "debian-12.5_x"),
     (values.interface, "br0", "br0"),
     (values.interface, "eth0.100@x:y", "eth0.100@x:y"),
     (values.address, "192.168.77.1", IPv4Address("192.168.77.1")),
@@ -83,6 +85,9 @@ WRONG: list[tuple[Reader, object, str]] = [
     (values.name, "../x", "is not a plain name"),
     (values.name, ".hidden", "is not a plain name"),
     (values.name, "a/b", "is not a plain name"),
+    (values.image, "Debian", "cannot be the name of an image"),
+    (values.image, "../debian", "cannot be the name of an image"),
+    (values.image, "a" * 64, "cannot be the name of an image"),
     (values.interface, "a" * 16, "cannot be the name"),
     (values.interface, "br0/x", "cannot be the name"),
     (values.interface, "..", "cannot be the name"),
@@ -180,6 +185,15 @@ def test_a_pool_holds_both_ends_and_nothing_else() -> None:
     assert inside == [2, 3, 4]
     assert "10.0.0.3" not in pool
     assert str(pool) == "10.0.0.2-10.0.0.4"
+
+
+@given(st.text("abZ0._-/", max_size=66))
+def test_the_library_takes_the_same_image_names(given: str) -> None:
+    try:
+        taken = bool(values.image(given))
+    except ValueError:
+        taken = False
+    assert taken == bool(NAME.fullmatch(given))
 
 
 def test_every_type_says_what_it_allows() -> None:

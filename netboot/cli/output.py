@@ -14,8 +14,8 @@ from typing import TypeAlias
 import click
 
 Row: TypeAlias = Mapping[str, object]
-#: Called with how much is done of how much; either may be 0 while it is not known.
-Progress: TypeAlias = Callable[[int, int], None]
+#: Called with the percent that is done, and with what is being done.
+Progress: TypeAlias = Callable[[int, str], None]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -93,7 +93,7 @@ def when(at: float) -> str:
 def progress(title: str) -> Iterator[Progress]:
     """A bar on stderr while something long runs; nothing at all where that is no terminal."""
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _percent, _text: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -108,5 +108,7 @@ def progress(title: str) -> Iterator[Progress]:
         transient=True,
     )
     with bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+        task = bar.add_task(title, total=100)
+        yield lambda percent, text: bar.update(
+            task, completed=percent, description=f"{title}: {text}"
+        )

@@ -1,0 +1,143 @@
+"""Which version and which overlay a client has: the decisions between the brain and the store.
+
+A persistent overlay stays on the version it was begun on until somebody resets it. An ephemeral
+one is begun afresh, on the latest version, with each boot: its generation counts them, and a
+disk of an older generation is thrown away by whoever opens it. No file is touched here but by
+``discard``, and that one never touches a disk that somebody has open.
+"""
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from netboot.errors import ImageError
+from netboot.model import Overlay, OverlayMode, Version, hyphenated
+from netboot.state.store import Store
+from netboot.storage import locks
+from netboot.storage.files import sibling
+
+log = logging.getLogger(__name__)
+
+#: The folder of all overlays, in the state folder.
+FOLDER = "overlays"
+#: What an overlay is made of on disk; the first one's lock covers them all, so it goes last.
+_PARTS = (".live", ".data", ".qcow2")
+
+
+class Ledger:
+    """Answers for the door of the disks and for the beginning of a boot.
+
+    >>> ledger = Ledger(store, Path("/var/lib/netboot"))
+    >>> ledger.begin_boot(mac, "debian", OverlayMode.EPHEMERAL).generation
+    1
+    """
+
+    def __init__(self, store: Store, state: Path) -> None:
+        self._store = store
+        self._folder = state / FOLDER
+
+    def version_of(self, image: str) -> Version | None:
+        """What a client with no overlay yet gets of an image."""
+        return self._store.latest(image)
+
+    def version_at(self, image: str, number: int) -> Version | None:
+        """The version that an older overlay stands on."""
+        return self._store.version(image, number)
+
+    def overlay_of(self, mac: str, image: str, mode: OverlayMode) -> Overlay:
+        """A client's overlay; when it has none, one over the latest version, remembered.
+
+        Raises ImageError when the image has no version.
+        """
+        return self._store.overlay(mac, image, mode) or self._begin(mac, image, mode, 0)
+
+    def begin_boot(self, mac: str, image: str, mode: OverlayMode) -> Overlay | None:
+        """A new boot begins: an ephemeral overlay gets its next generation, over the latest
+        version. None when there is nothing to decide, or no version to decide on."""
+        if mode is not OverlayMode.EPHEMERAL or self._store.latest(image) is None:
+            return None
+        before = self._store.overlay(mac, image, mode)
+        return self._begin(mac, image, mode, before.generation + 1 if before else 1)
+
+    def _begin(self, mac: str, image: str, mode: OverlayMode, generation: int) -> Overlay:
+        version = self._store.latest(image)
+        if version is None:
+            raise ImageError(
+                f"image {image} is not there: build it with `netboot image build {image}`, or see "
+                f"`netboot image list`"
+            )
+        path = str(self.path_of(mac, image, mode))
+        made = Overlay(mac, image, version.number, mode, generation, path)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._store.save_overlay(made)
+        return made
+
+    def path_of(self, mac: str, image: str, mode: OverlayMode) -> Path:
+        """``52-54-00-12-34-56.debian.qcow2``; an ephemeral one is called so."""
+        kind = ".ephemeral" if mode is OverlayMode.EPHEMERAL else ""
+        return self._folder / f"{hyphenated(mac)}.{image}{kind}.qcow2"
+
+
+def discard(store: Store, overlay: Overlay) -> int:
+    """Throw a client's writes away; bytes of disk given back.
+
+    ImageError while somebody has it open. The next boot begins a new one on the latest version;
+    an ephemeral overlay keeps its count of boots.
+    """
+    try:
+        handle = os.open(overlay.path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        handle = -1
+    freed = 0
+    try:
+        if handle >= 0 and not locks.own(handle):
+            raise ImageError(
+                f"the overlay of {overlay.mac} over {overlay.image} is in use: its machine is "
+                f"logged in; switch it off, or end its sessions with --force"
+            )
+        # The files first: after a crash in between, the record still says what to reset again.
+        for suffix in _PARTS:
+            freed += _remove(sibling(overlay.path, suffix))
+        latest = store.latest(overlay.image)
+        if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
+            count = overlay.generation + 1
+            store.save_overlay(replace(overlay, generation=count, version=latest.number))
+        else:
+            store.delete_overlay(overlay)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    return freed
+
+
+def allocated(overlay: Overlay) -> int:
+    """The bytes that an overlay takes on our disk."""
+    total = 0
+    for suffix in _PARTS:
+        try:
+            total += Path(sibling(overlay.path, suffix)).stat().st_blocks * 512
+        except OSError:
+            continue
+    return total
+
+
+def in_use(overlay: Overlay) -> bool:
+    """Whether anybody has an overlay open: its machine is logged in."""
+    try:
+        handle = os.open(overlay.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return locks.in_use(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: str) -> int:
+    try:
+        size = Path(path).stat().st_blocks * 512
+        Path(path).unlink()
+    except FileNotFoundError:
+        return 0
+    return size
