@@ -42,7 +42,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
 #: table, or a pure part of the engine.
 BASE = {"binary", "model", "events", "errors", "checksum", "rooted"}
 BANNED = {"asyncio", "socket", "os", "time", "random", "threading", "subprocess", "uvloop"}
-#: The modules that may touch the world although they lie in a pure place: none.
+PROTOCOLS = {"dhcp", "tftp", "dns", "ndp", "iscsi", "disks"}
 SIBLINGS = {
     ("iscsi", "scsi"): "iSCSI carries SCSI",
     ("iscsi.server", "storage.disk"): "the edge, where an Action meets a Disk",
@@ -110,7 +110,7 @@ def pure(path: Path) -> bool:
     name = dotted(path)
     if name.startswith(("netboot.scsi", "netboot.boot")):
         return True
-    if rung(name) in (2, 3) and name.split(".")[1] in ("dhcp", "tftp", "dns", "ndp", "iscsi", "disks"):
+    if rung(name) in (2, 3) and name.split(".")[1] in PROTOCOLS:
         return True
     return name in ("netboot.model", "netboot.events", "netboot.binary", "netboot.http.routes")
 

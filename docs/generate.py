@@ -1,0 +1,79 @@
+"""Write the generated parts of the documentation anew, from the code that they describe.
+
+A part stands between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. ``--check`` writes
+nothing and fails when a part is not what the code says.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from netboot.cli import settings_text
+
+ROOT = Path(__file__).parent.parent
+
+
+def first_words(path: Path) -> str:
+    """The first line of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return text.splitlines()[0] if text else ""
+
+
+def tree() -> str:
+    """The package, a line a module or folder, in their own words."""
+    package = ROOT / "netboot"
+    rows = [
+        (path.name, first_words(path))
+        for path in sorted(package.glob("*.py"))
+        if not path.name.startswith("__")
+    ]
+    rows += [
+        (f"{path.parent.name}/", first_words(path))
+        for path in sorted(package.glob("*/__init__.py"))
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"    {name:<{width}}  {words}" for name, words in rows]
+    return "\n".join(["```text", "netboot/", *lines, "```"])
+
+
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"settings": settings_text.documentation, "tree": tree},
+}
+
+
+def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """``text`` with each part between its marks replaced."""
+    for name, make in parts.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = before + begin + make().strip() + "\n" + end + rest.split(end)[1]
+    return text
+
+
+def stale() -> list[Path]:
+    """The files whose generated parts are not what the code says."""
+    return [
+        ROOT / name
+        for name, parts in PARTS.items()
+        if (ROOT / name).read_text() != made(name, parts)
+    ]
+
+
+def made(name: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """What a file would be if it were written now."""
+    return fill((ROOT / name).read_text(), parts)
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        for path in stale():
+            print(f"{path.relative_to(ROOT)} is not current: make docs", file=sys.stderr)
+        return int(bool(stale()))
+    for name, parts in PARTS.items():
+        (ROOT / name).write_text(made(name, parts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
