@@ -6,7 +6,7 @@ epoch), and what must outlive us is returned for others to persist. It never han
 address, the network's, a declined one, or one that is reserved for another machine.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -37,7 +37,7 @@ class Leases:
         self._excluded = {*excluded, network.network_address, network.broadcast_address}
         self._reserved = dict(reserved or {})
         self._reserver = {address: mac for mac, address in self._reserved.items()}
-        self._unused: Iterator[int] = iter(range(self._first, self._last + 1))
+        self._next = self._first  #: below it, every address of the pool has come by
         self._freed: dict[IPv4Address, None] = {}  # an ordered set
         self._leases: dict[str, Lease] = {}  # BOUND or RELEASED, by MAC
         self._owner: dict[IPv4Address, str] = {}
@@ -225,19 +225,17 @@ class Leases:
             self._freed[address] = None
 
     def _fresh(self, mac: str, now: float) -> IPv4Address | None:
-        for number in self._unused:  # each address comes by once in our life
-            address = IPv4Address(number)
+        """One that nobody had, then one given back, then the one unused for longest."""
+        while self._next <= self._last:  # whoever is passed over is in a record, or never ours
+            address = IPv4Address(self._next)
             if self.by_address(address) is None and self._ours(mac, address):
-                return self._later(address)
+                return address
+            self._next += 1
         while self._freed:
-            address, _ = self._freed.popitem()
+            address = next(reversed(self._freed))
             if self.by_address(address) is None and self._ours(mac, address):
-                return self._later(address)
+                return address
+            del self._freed[address]
         known = (*self._leases.values(), *self._offers.values(), *self._declined.values())
         stale = [lease for lease in known if self.may_have(mac, lease.address, now)]
         return min(stale, key=lambda lease: lease.expires).address if stale else None
-
-    def _later(self, address: IPv4Address) -> IPv4Address:
-        """An address that was chosen and then not offered must not be lost."""
-        self._freed[address] = None
-        return address

@@ -84,9 +84,7 @@ class Facts:
             return None
         if self.proxy and not self.boot_service and audience(self.client) is Audience.UEFI:
             return None
-        if self.client.http:
-            return self.plan.loader_url
-        return self.plan.loader or self.plan.script_url
+        return self.plan.loader or self.plan.loader_url or self.plan.script_url
 
     @property
     def bootable(self) -> bool:
