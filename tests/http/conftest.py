@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import uvloop
 
 from netboot.events import BootEvent, Bus, Phase
 from netboot.http.server import HttpServer
@@ -158,5 +159,5 @@ def run(
         async with serving(used, loaders, files) as server:
             await asyncio.wait_for(work(server), 20)
 
-    asyncio.run(whole())
+    uvloop.run(whole())  # as the product does
     return used
