@@ -102,10 +102,16 @@ class Zone:
         return None
 
     def _hosts(self) -> Iterator[tuple[str, IPv4Address]]:
-        """The names handed in, as labels of our domain; those that can be none are left out."""
+        """The names handed in, as labels of our domain, each once.
+
+        What can be no label is left out. A name that two machines claim is the first one's in
+        both directions: no PTR says what no A record confirms.
+        """
+        taken = {SERVER_LABEL}
         for name, address in self._names():
             label = name.rstrip(".").lower().removesuffix("." + self.domain)
-            if label != SERVER_LABEL and _LABEL.fullmatch(label):
+            if label not in taken and _LABEL.fullmatch(label):
+                taken.add(label)
                 yield label, address
 
 
