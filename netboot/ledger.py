@@ -6,18 +6,19 @@ disk of an older generation is thrown away by whoever opens it. No file is touch
 ``discard``, and that one never touches a disk that somebody has open.
 """
 
-import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from netboot.boot import profiles
+from netboot.boot.explain import Explanation, explain
+from netboot.boot.script import Scripts
 from netboot.errors import ImageError
-from netboot.model import Overlay, OverlayMode, Version, hyphenated
+from netboot.model import Lease, Overlay, OverlayMode, Site, Version, hyphenated
 from netboot.state.store import Store
 from netboot.storage import locks
 from netboot.storage.files import sibling
-
-log = logging.getLogger(__name__)
 
 #: The folder of all overlays, in the state folder.
 FOLDER = "overlays"
@@ -72,6 +73,25 @@ class Ledger:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store.save_overlay(made)
         return made
+
+    def explain(
+        self, mac: str, site: Site, scripts: Scripts, lease_of: Callable[[str], Lease | None]
+    ) -> Explanation:
+        """What the machine would get, and why; nothing is made or changed."""
+        profile = profiles.assign(mac, site).profile
+
+        def existing(owner: str, image: str) -> Overlay | None:
+            return self._store.overlay(owner, image, profile.overlay) if profile else None
+
+        return explain(
+            mac,
+            site,
+            scripts,
+            lease_of=lease_of,
+            version_of=self.version_of,
+            version_at=self.version_at,
+            existing_overlay=existing,
+        )
 
     def path_of(self, mac: str, image: str, mode: OverlayMode) -> Path:
         """``52-54-00-12-34-56.debian.qcow2``; an ephemeral one is called so."""

@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -17,7 +18,8 @@ from pathlib import Path
 from netboot.errors import ConfigError
 from netboot.rooted import resolve
 
-#: A name that tells the owner of a port from a setting: what to write to be rid of it.
+#: How often, and how many seconds apart, the lock of the state folder is tried.
+_TRIES, _PAUSE = 5, 0.05
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -132,9 +134,7 @@ class StateFolder:
                 f"site.state: {folder} cannot be written to ({error.strerror}): run as root, or "
                 f"choose another folder"
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._take():
             owner = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             raise ConfigError(
@@ -143,6 +143,17 @@ class StateFolder:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self) -> bool:
+        """Somebody who only looks whether we run (``running``) has it for an instant."""
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(_PAUSE)
+            else:
+                return True
+        return False
 
     def release(self) -> None:
         """Let others have it. Twice is harmless."""

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from netboot.config import Settings
+    from netboot.model import Site
     from netboot.state.store import Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -81,3 +82,19 @@ def place(state: Path | None, config: Path | None) -> Place:
         return Place(site.state, site.url)
     folder = (state or DEFAULT_STATE).absolute()
     return Place(folder, f"sqlite:///{folder}/netboot.sqlite")
+
+
+def mac_of(machine: str, site: "Site | None") -> str:
+    """The MAC of a machine that is given by its MAC, or by its name in the settings."""
+    from netboot.errors import ConfigError
+    from netboot.model import canonical_mac
+
+    named = [host.mac for host in site.hosts.values() if host.name == machine] if site else []
+    if named:
+        return named[0]
+    try:
+        return canonical_mac(machine)
+    except ValueError as error:
+        known = ", ".join(host.name for host in site.hosts.values()) if site else ""
+        more = f", nor is it one of the clients {known}" if known else ""
+        raise ConfigError(f"{error}{more}") from None

@@ -71,7 +71,7 @@ def _chosen(section: str, key: str) -> bool:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in wrap(" ".join(text.split()), _WIDTH)]
+    return [f"# {line}" for line in wrap(" ".join(text.split()), _WIDTH, break_on_hyphens=False)]
 
 
 def in_force(settings: Settings) -> str:

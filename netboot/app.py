@@ -1,0 +1,388 @@
+"""The composition root of the control process: builds every part and hands the callables in.
+
+``Service.start`` is read from top to bottom in the order of dependency: the machine, the state,
+what is seen, the disks, the servers. Nothing is answered before everything that can be checked
+was checked, and DHCP opens last, so that nobody is sent where nobody serves. Only this module
+knows all parts; no part knows this module.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Protocol
+
+import uvloop
+
+from netboot import ledger, preflight
+from netboot.boot import admission, firmware, profiles
+from netboot.boot.plan import plan
+from netboot.boot.script import DEFAULT, Scripts
+from netboot.boot.timeline import Timelines
+from netboot.config import Settings, load
+from netboot.control import ControlServer
+from netboot.dhcp.effects import PXE_PORT, SERVER_PORT
+from netboot.dhcp.engine import Engine
+from netboot.dhcp.server import DhcpServer
+from netboot.disks.supervisor import Supervisor
+from netboot.dns.server import DnsServer
+from netboot.dns.zone import Zone
+from netboot.errors import ConfigError, ImageError, NetbootError
+from netboot.http.server import HttpServer
+from netboot.http.views import Health, Views, jsonable
+from netboot.journal import Journal
+from netboot.ledger import Ledger
+from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Site, Stage, canonical_mac
+from netboot.overview import Overview
+from netboot.sight import Sight
+from netboot.state.store import Store
+from netboot.tftp.server import TftpServer
+
+log = logging.getLogger(__name__)
+
+#: What a booted machine of each kind must find here: rows of the firmware table, by code.
+_COMMON_FIRMWARE = (0x00, 0x07)
+#: The sections that a reload takes over; the others have sockets and pools behind them.
+_RELOADABLE = {"profile", "client", "unknown"}
+#: Events of the past that the timelines begin with.
+_PAST = 5000
+
+
+class Service:
+    """The whole control process: ``start``, then ``stop``; ``reload`` in between.
+
+    ``leave_disks``: the disk process lives on when we end, for the next service to adopt, so
+    that an upgrade does not interrupt a machine.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        leave_disks: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.site = settings.to_site()
+        self._leave_disks = leave_disks
+        self._clock = clock
+        self._parts = contextlib.AsyncExitStack()
+        self._resetting: set[str] = set()
+        self._ready = False
+
+    async def start(self) -> None:
+        """Return when machines are served. NetbootError says what is not fit, and what to do."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End everything in the reverse order. Twice is harmless."""
+        self._ready = False
+        await self._parts.aclose()
+
+    async def _start(self) -> None:
+        settings, site = self.settings, self.site
+        state, own = settings.site.state, str(site.address.ip)
+
+        # The machine.
+        folder = preflight.StateFolder(state)
+        self._parts.callback(folder.release)
+        check_machine(settings, site)
+
+        # The state.
+        self._store = Store(settings.site.url)
+        self._parts.callback(self._store.close)
+        self._ledger = Ledger(self._store, state)
+        check_images(site, self._ledger)
+        journal = Journal(self._store, self._clock)
+        await self._open(journal)
+
+        # The brain, and what is seen. The leases live in the engine, also where DHCP is off.
+        self._scripts = Scripts([settings.http.templates] if settings.http.templates else [])
+        self._engine = self._make_engine()
+        self._sight = Sight(
+            site=lambda: self.site,
+            timelines=Timelines(self._store.events(limit=_PAST)),
+            holder_of=self._engine.leases.by_address,
+            begin_boot=self._begin_boot,
+            keep=journal.add,
+            clock=self._clock,
+        )
+
+        # The disks.
+        listen = (own, settings.iscsi.port)
+        self._disks = Supervisor(state, listen, self._admit, self._sight.on_disk)
+        await self._disks.start()
+        self._parts.push_async_callback(
+            self._disks.leave if self._leave_disks else self._disks.stop
+        )
+
+        # The servers; DHCP at the end.
+        if settings.dns.enabled:
+            zone = Zone(site.domain, site.address, self._names)
+            upstreams = resolvers(settings)
+            await self._open(DnsServer(own, zone, upstreams, port=settings.dns.port))
+        await self._open(
+            TftpServer(own, settings.loaders, self._sight.on_tftp, port=settings.tftp.port)
+        )
+        await self._open(
+            HttpServer(
+                self._views(),
+                own,
+                settings.http.port,
+                loaders=settings.loaders,
+                files=[state / "files"],
+                clock=self._clock,
+            )
+        )
+        await self._open(ControlServer(state, {"reset": self._reset, "counters": self._counters}))
+        if site.dhcp_mode is not DhcpMode.OFF:
+            await self._open(
+                DhcpServer(
+                    self._engine,
+                    site.interface,
+                    site.address.ip,
+                    persist=lambda lease: self._store.save_leases([lease]),
+                    publish=self._sight.publish,
+                    persist_many=self._store.save_leases,
+                    clock=self._clock,
+                )
+            )
+        self._ready = True
+
+    async def _open(self, part: "Part") -> None:
+        """Start a part, and see to it that it is stopped, also when its start fails."""
+        self._parts.push_async_callback(part.stop)
+        await part.start()
+
+    def _make_engine(self) -> Engine:
+        own = self.site.address.ip
+        pool = self.settings.dhcp.pool or (own, own)  # no pool in mode proxy or off: our own
+        servers = self.settings.name_servers
+        return Engine(
+            self.site,
+            (pool[0], pool[1]),
+            int(self.settings.dhcp.lease),
+            lambda client: plan(client, self.site),
+            leases=self._store.leases(),
+            dns=servers[0] if servers else None,
+        )
+
+    # What the parts ask.
+
+    def _begin_boot(self, mac: str) -> None:
+        profile = profiles.assign(mac, self.site).profile
+        if profile is not None:
+            self._ledger.begin_boot(mac, profile.image, profile.overlay)
+
+    def _admit(self, knock: Knock) -> Admission:
+        """The answer to the disk process; nobody gets in while their disk is thrown away."""
+        answer = admission.admit(
+            knock,
+            self.site,
+            lease_of=self._engine.leases.by_mac,
+            version_of=self._ledger.version_of,
+            overlay_of=self._ledger.overlay_of,
+            version_at=self._ledger.version_at,
+            mac_of=self._sight.mac_of,
+        )
+        if answer.mac in self._resetting and answer.status == admission.WELCOME:
+            detail = f"{answer.mac}: its overlay is being reset"
+            answer = Admission(admission.UNAVAILABLE, answer.mac, answer.target, detail=detail)
+        if answer.status != admission.WELCOME:
+            log.warning("login refused (%04x): %s", answer.status, answer.detail)
+        return answer
+
+    def _names(self) -> list[tuple[str, IPv4Address]]:
+        """For DNS, the most trusted first: reservations, named machines, everybody's leases."""
+        hosts, now = self.site.hosts, self._clock()
+        reserved = [(host.name, host.address) for host in hosts.values() if host.address]
+        leases = [x for x in self._engine.leases.all() if x.expires > now and x.hostname]
+        held = [x for x in leases if x.state is LeaseState.BOUND]
+        held.sort(key=lambda lease: lease.mac not in hosts)
+        return reserved + [(lease.hostname, lease.address) for lease in held]
+
+    def _views(self) -> Views:
+        by_mac = self._engine.leases.by_mac
+        overview = Overview(
+            site=lambda: self.site,
+            store=self._store,
+            timelines=self._sight.timelines,
+            lease_of=by_mac,
+            counters=self._disks.counters,
+        )
+        return Views(
+            clients=overview.clients,
+            images=overview.images,
+            overlays=overview.overlays,
+            health=self._health,
+            mac_of=self._sight.mac_of,
+            subscribe=self._sight.bus.subscribe,
+            publish=self._sight.publish,
+            script_for=self._script_for,
+            explain=lambda mac: self._ledger.explain(mac, self.site, self._scripts, by_mac),
+            ready=self._sight.ready,
+        )
+
+    def _health(self) -> Health:
+        disks = f"process {self._disks.pid}" if self._disks.alive() else "the process is away"
+        parts = {
+            "service": "ready" if self._ready else "starting or stopping",
+            "disks": disks,
+            "dhcp": f"{self.site.dhcp_mode} on {self.site.interface}",
+        }
+        return Health(self._ready and self._disks.alive(), parts)
+
+    def _script_for(self, mac: str) -> str | None:
+        decided = plan(Client(mac, Stage.IPXE), self.site)
+        if decided is None:
+            return None
+        return self._scripts.render(decided, self.site, decided.profile.script or DEFAULT)
+
+    # What the command line asks.
+
+    async def _counters(self, _asked: Mapping[str, Any]) -> object:
+        return jsonable(await self._disks.refresh())
+
+    async def _reset(self, asked: Mapping[str, Any]) -> object:
+        """End a machine's sessions and throw its overlays away, whatever it does meanwhile."""
+        try:
+            mac = canonical_mac(str(asked.get("mac")))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._resetting.add(mac)
+        try:
+            await self._disks.forget(mac)
+            found = self._store.overlays(mac)
+            return [ledger.discard(self._store, overlay) for overlay in found]
+        finally:
+            self._resetting.discard(mac)
+
+    # A reload.
+
+    def reload(self, path: Path) -> None:
+        """Take over the profiles and clients of the file, or say why not and change nothing."""
+        try:
+            fresh = load(path)
+            site = fresh.to_site()
+            check_images(site, self._ledger)
+            if site.dhcp_mode is not DhcpMode.OFF:
+                check_loaders(fresh, site)
+        except NetbootError as error:
+            log.error("the settings stay as they are: %s", str(error).replace("\n", "; "))
+            return
+        old, new = dict(self.settings), dict(fresh)
+        late = sorted(name for name in new if new[name] != old[name] and name not in _RELOADABLE)
+        if late:
+            log.warning("a restart is needed for [%s]", "], [".join(late))
+        taken = {name: new[name] for name in _RELOADABLE}
+        self.settings = self.settings.model_copy(update=taken)
+        self.site = self._engine.site = dataclasses.replace(
+            self.site,
+            profiles=site.profiles,
+            hosts=site.hosts,
+            unknown_profile=site.unknown_profile,
+        )
+        log.info("%s: %d profiles, %d clients", path, len(site.profiles), len(site.hosts))
+
+
+class Part(Protocol):
+    """Whatever is started and stopped."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def check_machine(settings: Settings, site: Site) -> None:
+    """Everything that can be looked at before anything is opened."""
+    own, off = str(site.address.ip), site.dhcp_mode is DhcpMode.OFF
+    preflight.interface(site.interface, site.address)
+    if not off:
+        check_loaders(settings, site)
+        for number in (SERVER_PORT, PXE_PORT):
+            preflight.dhcp_port(site.interface, number)
+    preflight.port("udp", own, settings.tftp.port, "tftp.port")
+    preflight.port("tcp", own, settings.http.port, "http.port")
+    if settings.dns.enabled:
+        for kind in ("udp", "tcp"):
+            preflight.port(kind, own, settings.dns.port, "dns.enabled to false")
+
+
+def check_loaders(settings: Settings, site: Site) -> None:
+    """The boot programs that BIOS and UEFI machines get, and those that profiles name."""
+    rows = [firmware.BY_CODE[code] for code in _COMMON_FIRMWARE]
+    wanted = [(row.loader, f"{row.name} machines") for row in rows if row.loader]
+    named = [(p.loader, f"profile {p.name}") for p in site.profiles.values() if p.loader]
+    preflight.loaders(settings.loaders, [*wanted, *named])
+
+
+def check_images(site: Site, found: Ledger) -> None:
+    """Every profile's image is there."""
+    for profile in site.profiles.values():
+        version = found.version_of(profile.image)
+        if version is None:
+            raise ImageError(
+                f"profile {profile.name}: there is no image {profile.image}: "
+                f"netboot image build {profile.image}, or netboot image add FILE"
+            )
+        if not Path(version.path).is_file():
+            raise ImageError(
+                f"profile {profile.name}: {version.path} of image {profile.image} is gone: bring "
+                f"it back, or netboot image build {profile.image}"
+            )
+
+
+def resolvers(settings: Settings, system: Path = Path("/etc/resolv.conf")) -> list[str]:
+    """Whom to ask for other names: the settings' upstreams, else this system's name servers."""
+    if settings.dns.upstreams is not None:
+        return [str(address) for address in settings.dns.upstreams]
+    try:
+        lines = system.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    found = [w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and "%" not in w[1]]
+    return [address for address in found if address != str(settings.site.address.ip)]
+
+
+def serve(path: Path, *, leave_disks: bool = False) -> int:
+    """Run the service until a signal ends it; its exit code. SIGHUP reads the settings again."""
+    settings = load(path)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(Service(settings, leave_disks=leave_disks), path))
+
+
+async def _serve(service: Service, path: Path) -> int:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not ended.done():
+            ended.set_result(code)
+
+    loop.add_signal_handler(signal.SIGTERM, end, 0)
+    loop.add_signal_handler(signal.SIGINT, end, 128 + signal.SIGINT)
+    starting = asyncio.create_task(service.start())
+    first: tuple[asyncio.Future[Any], ...] = (starting, ended)
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+        loop.add_signal_handler(signal.SIGHUP, service.reload, path)
+        log.info("ready: %s on %s", service.site.address, service.site.interface)
+        return await ended
+    except asyncio.CancelledError:
+        return ended.result()
+    finally:
+        await service.stop()
+        log.info("stopped")

@@ -1,0 +1,81 @@
+"""``netboot overlay``: the clients' own disks. Works whether the service runs or not."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from netboot.cli import options
+from netboot.cli.output import emit, size, table
+
+_COLUMNS = ("mac", "image", "version", "mode", "generation", "size", "in use")
+
+
+@click.group()
+def overlay() -> None:
+    """The clients' own disks: list, reset."""
+
+
+@overlay.command("list")
+@options.state_folder
+@options.as_json
+def list_(state: Path | None, config: Path | None, as_json: bool) -> None:
+    """List the overlays, the room they take, and who is logged in."""
+    from netboot import ledger
+
+    store = options.place(state, config).store()
+    try:
+        found = store.overlays()
+    finally:
+        store.close()
+    facts = [(each, ledger.allocated(each), ledger.in_use(each)) for each in found]
+    if as_json:
+        emit([{**asdict(each), "allocated": room, "in_use": used} for each, room, used in facts])
+        return
+    rows = []
+    for each, room, used in facts:
+        cells = (each.mac, each.image, each.version, each.mode.value, each.generation)
+        rows.append(dict(zip(_COLUMNS, (*cells, size(room), used), strict=True)))
+    table(rows, _COLUMNS, "no client has an overlay yet: its first login makes one")
+
+
+@overlay.command()
+@click.argument("machine")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also while it is logged in: the running service ends its sessions first.",
+)
+@options.state_folder
+@options.as_json
+def reset(
+    machine: str, force: bool, state: Path | None, config: Path | None, as_json: bool
+) -> None:
+    """Throw away all that a machine has written; its next boot is fresh.
+
+    MACHINE is a MAC address, or the name of a [[client]]. Refused while the machine is logged in.
+    """
+    from netboot import control, ledger, preflight
+    from netboot.config import DEFAULT_FILE
+    from netboot.errors import ImageError
+
+    named = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    mac = options.mac_of(machine, options.settings(named).to_site() if named else None)
+    place = options.place(state, config)
+    store = place.store()
+    try:
+        found = store.overlays(mac)
+        if not found:
+            raise ImageError(f"{mac} has no overlay: netboot overlay list shows who has")
+        if force and preflight.running(place.folder) is not None:
+            freed = sum(control.ask(place.folder, "reset", mac=mac))
+        else:
+            busy = [each for each in found if ledger.in_use(each)]
+            # All or none: whoever is in use speaks up before the first is gone.
+            freed = sum(ledger.discard(store, each) for each in (*busy, *found))
+    finally:
+        store.close()
+    if as_json:
+        emit({"mac": mac, "reset": [asdict(each) for each in found], "freed": freed})
+    else:
+        click.echo(f"{mac}: {len(found)} overlay(s) thrown away, {size(freed)} given back")

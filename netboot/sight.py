@@ -1,0 +1,134 @@
+"""What happens to the machines, seen from every side and told as one stream of BootEvents.
+
+DHCP and HTTP publish their own; downloads by TFTP and what the disk process tells are turned
+into events here. Then, in this order: a new boot begins (before its answer leaves), the
+timelines, the journal, a line in the log, and whoever else subscribed.
+"""
+
+import logging
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+
+from netboot.boot.timeline import Timelines
+from netboot.disks.wire import DiskEvent, Kind
+from netboot.errors import NetbootError
+from netboot.events import BootEvent, Bus, Phase
+from netboot.model import Lease, LeaseState, Site
+from netboot.tftp.server import TftpEvent
+
+log = logging.getLogger(__name__)
+
+#: The kernel's neighbours: IP address, hardware type, flags, MAC address, mask, device.
+_NEIGHBOURS = Path("/proc/net/arp")
+
+
+class Sight:
+    """``begin_boot`` is called for each new boot of a machine, ``keep`` for every event.
+
+    ``site`` and ``holder_of`` (who has an address) are asked anew each time.
+    """
+
+    def __init__(
+        self,
+        site: Callable[[], Site],
+        timelines: Timelines,
+        holder_of: Callable[[IPv4Address], Lease | None],
+        begin_boot: Callable[[str], None],
+        keep: Callable[[BootEvent], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.bus = Bus()
+        self.timelines = timelines
+        self._site = site
+        self._holder_of = holder_of
+        self._begin_boot = begin_boot
+        self._clock = clock
+        self.bus.subscribe(self._begin)
+        self.bus.subscribe(self._tell)
+        self.bus.subscribe(keep)
+
+    def publish(self, event: BootEvent) -> None:
+        """Tell everybody."""
+        self.bus.publish(event)
+
+    def on_tftp(self, event: TftpEvent) -> None:
+        """A download: its first byte is the phase LOADER; what went wrong is a line in the log."""
+        mac = self.mac_of(event.address)
+        who = self._name(mac) if mac else event.address
+        if event.kind == "start" and mac:
+            self.publish(BootEvent(mac, self._clock(), Phase.LOADER, f"{event.name} by TFTP"))
+        elif event.kind in ("missing", "failed"):
+            text = "there is no such file" if event.kind == "missing" else event.detail
+            log.warning("%s: TFTP %s: %s", who, event.name, text)
+
+    def on_disk(self, event: DiskEvent) -> None:
+        """A login or the first read of a session; a machine logs in first for its firmware, and
+        once it has read from its disk, for its operating system."""
+        if not event.mac:
+            return
+        if event.kind is Kind.LOGIN:
+            read = (self.timelines.of(event.mac).phase or Phase.SEEN) >= Phase.READING
+            phase = Phase.OS if read else Phase.LOGIN
+            detail = event.detail or f"logged in as {event.initiator} from {event.address}"
+            self.publish(BootEvent(event.mac, event.at, phase, detail))
+        elif event.kind is Kind.READING:
+            self.publish(BootEvent(event.mac, event.at, Phase.READING, event.detail))
+        elif event.kind is Kind.ERROR:
+            log.error("%s: its disk: %s", self._name(event.mac), event.detail)
+        else:
+            log.info("%s: logged out: %s", self._name(event.mac), event.detail or event.address)
+
+    def ready(self, mac: str) -> None:
+        """The guest says that it is up."""
+        self.publish(BootEvent(mac, self._clock(), Phase.READY, "the guest says so"))
+
+    def mac_of(self, address: str) -> str | None:
+        """Who has an address: by our leases, by the reservations, else by the kernel's ARP."""
+        try:
+            wanted = IPv4Address(address)
+        except AddressValueError:
+            return None
+        lease = self._holder_of(wanted)
+        if lease is not None and lease.state is not LeaseState.DECLINED:
+            return lease.mac
+        hosts = self._site().hosts.values()
+        reserved = next((host.mac for host in hosts if host.address == wanted), None)
+        return reserved or neighbour(address)
+
+    def _name(self, mac: str) -> str:
+        host = self._site().hosts.get(mac)
+        return f"{host.name} ({mac})" if host else mac
+
+    def _begin(self, event: BootEvent) -> None:
+        if event.fresh:
+            try:
+                self._begin_boot(event.mac)
+            except NetbootError as error:
+                log.error("%s: its new boot finds its old disk: %s", self._name(event.mac), error)
+
+    def _tell(self, event: BootEvent) -> None:
+        before = self.timelines.of(event.mac)
+        known = before.boots, before.phase
+        self.timelines.add(event)
+        after = self.timelines.of(event.mac)
+        if (after.boots, after.phase) == known:
+            log.debug("%s: %s again: %s", event.mac, event.phase.label, event.detail)
+            return
+        seconds = after.steps[-1].after
+        name, phase = self._name(event.mac), event.phase.label
+        log.info("%s: %s after %.1f s: %s", name, phase, seconds, event.detail)
+
+
+def neighbour(address: str, table: Path = _NEIGHBOURS) -> str | None:
+    """The MAC behind an address of our own network, as the kernel knows it."""
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:
+        return None
+    for line in lines:
+        words = line.split()
+        # A neighbour that does not answer has flags 0 and no address.
+        if len(words) >= 4 and words[0] == address and int(words[2], 16) & 0x02:
+            return words[3].lower()
+    return None
