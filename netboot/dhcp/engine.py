@@ -318,11 +318,7 @@ class Engine:
             boot_service=boot_service,
             text=text,
         )
-        try:
-            data, packet, left_out = replies.render(facts)
-        except WireError as error:
-            log.error("no reply for %s can be built: %s", asked.client.mac, error)
-            return self._drop("unsent", "nothing is sent")
+        data, packet, left_out = replies.render(facts)
         if left_out:
             names = ", ".join(option.label for option in left_out)
             text = f"the reply for %s had no room for {names}"

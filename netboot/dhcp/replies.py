@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netboot.dhcp.options import Option
-from netboot.dhcp.rules import ACK, NAK, RULES, Facts, Raw, audience
+from netboot.dhcp.rules import ACK, NAK, RULES, Audience, Facts, Raw, audience
 from netboot.dhcp.wire import (
     BROADCAST,
     DEFAULT_LIMIT,
@@ -20,6 +20,8 @@ from netboot.dhcp.wire import (
     encode,
 )
 from netboot.errors import WireError
+
+_ETHERNET = 1500
 
 
 def reply(facts: Facts) -> Packet:
@@ -54,23 +56,35 @@ def render(facts: Facts) -> tuple[bytes, Packet, list[Option]]:
     """The bytes, the packet they are, and the options that were left out for want of room.
 
     The room is what the client says in option 57, which counts IP and UDP headers, and 576 bytes
-    where it says nothing.
+    where it says nothing. A packet without options always fits.
     """
     told = Option.MAXIMUM_SIZE.get(facts.request.options, int) or 0
-    limit = max(DEFAULT_LIMIT, min(told, 1500) - IP_UDP_HEADERS)
+    limit = max(DEFAULT_LIMIT, min(told, _ETHERNET) - IP_UDP_HEADERS)
     packet = reply(facts)
-    rules = [rule for rule in RULES if rule.option.code in packet.options]
     left_out: list[Option] = []
+    last_first = [rule.option for rule in reversed(RULES) if rule.option.code in packet.options]
     while True:
         try:
             return encode(packet, limit), packet, left_out
         except WireError:
-            if not rules:
-                raise
-            gone = rules.pop().option
-            left_out.append(gone)
-            kept = {code: raw for code, raw in packet.options.items() if code != gone.code}
+            left_out.append(last_first[len(left_out)])
+            gone = {option.code for option in left_out}
+            kept = {code: raw for code, raw in packet.options.items() if code not in gone}
             packet = replace(packet, options=kept)
+
+
+def table() -> str:
+    """``RULES`` as the table of ``docs/dhcp.md``: ● always, ○ when asked."""
+    columns = ["option", "name", *(who.value for who in Audience), "proxy", "why", "reference"]
+    lines = [columns, ["---"] * len(columns)]
+    for rule in RULES:
+        marks = [
+            "●" if who in rule.always else "○" if who in rule.asked else "" for who in Audience
+        ]
+        option = rule.option
+        proxy = "●" if rule.proxy else ""
+        lines.append([str(option.code), option.label, *marks, proxy, rule.why, option.reference])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _options(facts: Facts) -> Mapping[int, bytes]:
