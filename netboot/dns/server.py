@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import secrets
+import socket
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -77,11 +78,11 @@ class DnsServer:
         """Listen; ``ConfigError`` with the way out when the port cannot be had."""
         loop = asyncio.get_running_loop()
         try:
-            self._stream = await asyncio.start_server(self._visit, self.address, self.port)
-            self.port = self._stream.sockets[0].getsockname()[1]
-            self._door, _ = await loop.create_datagram_endpoint(
-                lambda: _Door(self), local_addr=(self.address, self.port)
-            )
+            stream = _bound(socket.SOCK_STREAM, self.address, self.port)
+            self._stream = await asyncio.start_server(self._visit, sock=stream)
+            self.port = stream.getsockname()[1]
+            door = _bound(socket.SOCK_DGRAM, self.address, self.port)
+            self._door, _ = await loop.create_datagram_endpoint(lambda: _Door(self), sock=door)
         except OSError as error:
             await self.stop()
             raise ConfigError(_cannot_listen(self.address, self.port, error)) from error
@@ -275,6 +276,20 @@ class _Question(asyncio.DatagramProtocol):
 def _endpoint(text: str) -> tuple[str, int]:
     host, _, port = text.partition("#")
     return host, int(port or 53)
+
+
+def _bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    """Bound here and not by the event loop: uvloop's error would not say what was wrong."""
+    sock = socket.socket(socket.AF_INET, kind)
+    try:
+        sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:  # connections of an earlier life may still be lingering
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _cannot_listen(address: str, port: int, error: OSError) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from netboot.tftp.server import TftpCounters, TftpServer
 
@@ -57,7 +58,8 @@ def serving(folder: Path, body: Body, **settings: bool) -> TftpCounters:
             await server.stop()
         return server.counters
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in the service
+        return runner.run(main())
 
 
 def atftp(*options: str) -> Callable[[str, str], list[str]]:
