@@ -211,6 +211,6 @@ class Kit:
         return Lan(Engine(site, pool, 3600, plan, leases, site.address.ip, probe=probe))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kit() -> type[Kit]:
     return Kit
