@@ -380,9 +380,10 @@ async def _serve(service: Service, path: Path) -> int:
         await starting
         loop.add_signal_handler(signal.SIGHUP, service.reload, path)
         log.info("ready: %s on %s", service.site.address, service.site.interface)
-        return await ended
+        code = await ended
+        log.info("stopping")
+        return code
     except asyncio.CancelledError:
         return ended.result()
     finally:
         await service.stop()
-        log.info("stopped")

@@ -56,12 +56,13 @@ class Journal:
 
     async def _write(self) -> None:
         swept: float | None = None
-        while not self._ending.is_set():
+        while True:
             if swept is None or self._clock() - swept > SWEEP:
                 swept = self._clock()
                 await self._try(lambda: self._store.prune_events(self._clock() - AGE, KEEP))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), GATHER)
+                return
             await self._flush()
 
     async def _flush(self) -> None:

@@ -20,6 +20,7 @@ from netboot.rooted import resolve
 
 #: How often, and how many seconds apart, the lock of the state folder is tried.
 _TRIES, _PAUSE = 5, 0.05
+_ROUTES = Path("/proc/net/route")
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -59,7 +60,7 @@ def _owner(address: IPv4Interface) -> str | None:
     wanted = int.from_bytes(address.network.network_address.packed, "little")
     mask = int.from_bytes(address.network.netmask.packed, "little")
     try:
-        lines = Path("/proc/net/route").read_text().splitlines()[1:]
+        lines = _ROUTES.read_text().splitlines()[1:]
     except OSError:
         return None
     found = [line.split() for line in lines]
