@@ -66,7 +66,7 @@ def admit(
     """The answer to ``knock``; never raises for anything that the initiator sent.
 
     ``mac_of`` finds the client that holds an address, for discovery by a machine whose
-    initiator name is not the one we gave it.
+    initiator name is not the one we gave it; it opens no disk.
     """
     records = Records(lease_of, version_of, overlay_of, version_at, mac_of)
     if knock.discovery:
@@ -195,10 +195,12 @@ def _askers(knock: Knock, site: Site, records: Records) -> list[str]:
         if not _stranger(knock, site, mac, records):
             found.append(mac)
     address = _address(knock.address)
-    if site.dhcp_mode is DhcpMode.FULL and address is not None:
-        reserved = [host.mac for host in site.hosts.values() if host.address == address]
-        holder = records.mac_of(str(address)) if records.mac_of else None
-        found += ([holder] if holder else []) + reserved
+    if address is None:
+        return found
+    holder = records.mac_of(str(address)) if records.mac_of else None
+    found += [holder] if holder else []
+    if site.dhcp_mode is DhcpMode.FULL:
+        found += [host.mac for host in site.hosts.values() if host.address == address]
     return found
 
 

@@ -323,6 +323,8 @@ def test_discovery_without_our_addresses_goes_by_name() -> None:
     by_name = answer(discovery(f"{IQN}:client.{hyphenated(WS1)}", "10.0.0.1"), site=site)
     assert by_name.mac == WS1
     assert answer(discovery("iqn.x:y", "192.168.77.21"), site=site).mac == ""
+    seen = answer(discovery("iqn.x:y", "10.0.0.7"), site=site, mac_of={"10.0.0.7": WS2}.get)
+    assert seen.mac == WS2
     stranger = discovery(f"{IQN}:client.{hyphenated(OTHER)}", "10.0.0.1")
     assert answer(stranger, site=replace(site, unknown_profile=None)).mac == ""
 

@@ -228,3 +228,8 @@ def test_the_probes_are_real_packets(probe: object) -> None:
     stage, arch, vendor = probe.stage, probe.arch, probe.vendor_class  # type: ignore[attr-defined]
     assert all(f":{code:05}:" in vendor for code in arch)
     assert bool(arch) is (stage is not Stage.OS)
+
+
+def test_text_without_a_disk() -> None:
+    text = as_text(Explanation(WS1, "because", "ws1", "work"))
+    assert text == f"{WS1}  ws1\n  rule     because\n  profile  work\n  address  none yet\n"

@@ -196,11 +196,17 @@ def test_there_is_an_end_to_listeners(fakes: ModuleType, monkeypatch: pytest.Mon
         _, writer = await listen(server.port)
         got = await fakes.ask(server.port, "/api/v1/events")
         assert (got.status, got.json()) == (503, {"error": "1 listeners are connected already"})
-        head = await fakes.ask(server.port, "/api/v1/clients", "HEAD")
-        assert head.status == 200
         writer.close()
 
     fakes.run(work)
+
+
+def test_head_of_the_stream_does_not_listen(fakes: ModuleType) -> None:
+    async def work(server: object) -> None:
+        got = await fakes.ask(server.port, "/api/v1/events", "HEAD")
+        assert (got.status, got.headers["content-type"]) == (200, "text/event-stream")
+
+    assert fakes.run(work).subscribed == 0
 
 
 def test_the_stream_ends_with_the_server(fakes: ModuleType) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from netboot.errors import ConfigError
-from netboot.http.server import BODY_LIMIT, LINE_LIMIT, HttpServer
+from netboot.http.server import BODY_LIMIT, LINE_LIMIT, HttpServer, WireLog
 
 GARBAGE = [
     b"\x00" * 64,
@@ -214,3 +215,21 @@ def test_start_and_stop(fakes: ModuleType) -> None:
         await server.stop()
 
     asyncio.run(work())
+
+
+def test_what_aiohttp_says_is_only_silenced_for_what_is_not_our_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire = WireLog(logging.getLogger("netboot.http.server"))
+    wire.exception("a bug in %s", "here", exc_info=KeyError("bug"))
+    wire.debug("a word")
+    wire.exception("Error handling request from %s", "x", exc_info=ConnectionResetError())
+    wire.exception("Error handling request from %s", "x", exc_info=BadHttpMessage("odd\nline"))
+    assert wire.garbage == 1
+    assert [(item.levelname, item.getMessage()) for item in caplog.records] == [
+        ("ERROR", "a bug in here"),
+        ("DEBUG", "a word"),
+        ("DEBUG", "x closed the connection"),
+        ("INFO", "no HTTP request from x: 'odd'"),
+    ]
