@@ -5,7 +5,7 @@ identity RFC 7143 section 4.4.3. Pure values and functions.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -17,7 +17,7 @@ _NAME = re.compile(
 NAME_LIMIT = 223
 
 #: The IANA enterprise number of Fen Systems in an ISID of IANA format: an iPXE.
-#: iPXE's open_iscsi code sets these four bytes and draws the last two at random for each
+#: iPXE sets these four bytes and draws the last two at random for each
 #: connection, so its ISID never repeats (net/tcp/iscsi.c, "Assign new ISID").
 IPXE_ISID = bytes.fromhex("40002723")
 
@@ -92,23 +92,21 @@ class HasIdentity(Protocol):
 S = TypeVar("S", bound=HasIdentity)
 
 
-def displaced(
-    newcomer: Identity, sessions: Iterable[S], same_disk: Callable[[S], bool]
-) -> tuple[list[S], list[S]]:
-    """Which sessions give way to a newcomer, and which must show that they are alive.
+def displaced(newcomer: Identity, sessions: Iterable[S]) -> tuple[list[S], list[S]]:
+    """Which of a target's sessions give way to a newcomer, and which must show they are alive.
 
     The same initiator port (name, ISID, target) is a reinstatement: the old one gives way
-    (section 6.3.5). So does a session over a disk that is not the newcomer's any more. Another
-    ISID of the same name may be a second path of a living system (Windows boots over two), or
-    the rest of a machine that was reset: iPXE draws a new ISID for every connection and never
-    logs out, and an OS that takes over from firmware brings its own. That one is probed: the
-    machine that just logged in answers for its dead connections with a TCP reset.
+    (section 6.3.5). Another ISID of the same name may be a second path of a living system
+    (Windows boots over two), or what a machine that was reset has left behind: iPXE draws a
+    new ISID for every connection and never logs out, and an OS that takes over from firmware
+    brings its own. Those are probed: the machine that has just logged in answers for its dead
+    connections with a TCP reset, and for living ones with an acknowledgement.
     """
     gone: list[S] = []
     probed: list[S] = []
     for session in sessions:
         old = session.identity
-        if old == newcomer or not same_disk(session):
+        if old == newcomer:
             gone.append(session)
         elif old.initiator == newcomer.initiator and old.target == newcomer.target:
             probed.append(session)

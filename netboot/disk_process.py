@@ -1,0 +1,147 @@
+"""The disk process: one loop, the iSCSI portal, the disks, and the line to the control process.
+
+Started by ``disks.supervisor``; lives on when the control process ends, and ends itself when
+nobody has needed it for a minute. The composition root of everything below it: only this
+module knows both the disks and the line.
+
+    python -m netboot.disk_process --socket PATH --listen ADDRESS:PORT
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from netboot import __version__
+from netboot.disks import wire
+from netboot.disks.server import Channel
+from netboot.disks.wire import DiskEvent
+from netboot.errors import NetbootError
+from netboot.iscsi.portal import Portal, Report
+from netboot.model import DiskSpec
+from netboot.storage.attach import Goldens, attach
+from netboot.storage.disk import Disk
+
+log = logging.getLogger(__name__)
+
+#: Seconds without control process and sessions after which the process ends.
+ORPHAN_TIMEOUT = 60.0
+
+
+class ForwardLog(logging.Handler):
+    """Hands warnings and errors to the control process's log too."""
+
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(logging.WARNING)
+        self._channel = channel
+        self._loop = loop
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """May be called in a worker thread."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]!r}"
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._channel.log, record.levelno, record.name, text)
+
+
+async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> None:
+    """Run until told to stop; ConfigError when the address cannot be had."""
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+    goldens = Goldens()
+
+    def open_disk(spec: DiskSpec) -> Disk:
+        return attach(spec, goldens)
+
+    def report(happened: Report) -> None:
+        channel.tell(
+            DiskEvent(
+                happened.mac,
+                wire.Kind(happened.kind.value),
+                time.time(),
+                happened.initiator,
+                happened.address,
+                happened.detail,
+            )
+        )
+
+    portal = Portal(open_disk, lambda knock: channel.ask(knock), report)
+    listening = await portal.start(address, port)
+    channel = Channel(
+        lambda: wire.Hello(
+            *(os.getpid(), wire.PROTOCOL, address, listening), __version__, portal.sessions
+        ),
+        portal.counters,
+        portal.close,
+        ending.set,
+    )
+    await channel.start(path)
+    forward = ForwardLog(channel, loop)
+    logging.getLogger().addHandler(forward)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    log.info("listening on %s port %d", address, listening)
+    watch = asyncio.create_task(_orphaned(channel, portal, ending, orphan_timeout))
+    await ending.wait()
+    watch.cancel()
+    log.info("stopping")
+    await portal.stop()
+    logging.getLogger().removeHandler(forward)
+    await channel.close()
+
+
+async def _orphaned(
+    channel: Channel, portal: Portal, ending: asyncio.Event, patience: float
+) -> None:
+    """End the process when there has been nobody to serve for ``patience`` seconds."""
+    alone = 0.0
+    step = min(1.0, patience / 4)
+    while alone < patience:
+        await asyncio.sleep(step)
+        alone = 0.0 if channel.connected or portal.sessions else alone + step
+    log.info("no control process and no sessions: ending")
+    ending.set()
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """``ADDRESS:PORT``, an IPv6 address in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
+    return host.strip("[]"), int(port)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the process; the exit code is 2 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="netboot.disk_process", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="where we listen for control")
+    parser.add_argument("--listen", type=endpoint, required=True, help="iSCSI ADDRESS:PORT")
+    parser.add_argument(
+        "--orphan-timeout",
+        type=float,
+        default=ORPHAN_TIMEOUT,
+        help="seconds that the process lives on without control process and sessions",
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        address, port = options.listen
+        uvloop.run(serve(options.socket, address, port, options.orphan_timeout))
+    except (NetbootError, OSError) as error:
+        sys.stderr.write(f"netboot: {error}\n")
+        return error.exit_code if isinstance(error, NetbootError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

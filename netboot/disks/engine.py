@@ -1,0 +1,63 @@
+"""What a disk process remembers: whom it was told to admit.
+
+While the control process is away a machine that was admitted before is admitted again, with
+the same disk: a restart or an upgrade must not cost a running guest its disk. Who was never
+seen gets 0301, "try again", never a final refusal. Pure; must never grow without bound.
+"""
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from netboot.model import Admission, Knock
+
+#: iSCSI login status "service unavailable": initiators try again (RFC 7143 section 11.13.5).
+UNAVAILABLE: Final = 0x0301
+#: Clients remembered; the one that was longest away is forgotten first.
+LIMIT: Final = 16384
+
+#: Who knocked: the ISID is not part of it, an iPXE has another one every time.
+Who: TypeAlias = tuple[str, str, str, bool]
+
+
+class Memory:
+    """The admissions of this process's life."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._admitted: OrderedDict[Who, Admission] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._admitted)
+
+    def learn(self, knock: Knock, admission: Admission) -> None:
+        """The control process has answered: a welcome is remembered, a refusal forgets one."""
+        who = _who(knock)
+        if admission.status:
+            self._admitted.pop(who, None)
+            return
+        self._admitted[who] = admission
+        self._admitted.move_to_end(who)
+        # Another address or name of the same client means the same, newest, disk.
+        for other, known in self._admitted.items():
+            same = known.mac == admission.mac and known.target == admission.target
+            if same and admission.luns and known.luns != admission.luns and known.luns:
+                self._admitted[other] = replace(known, luns=admission.luns)
+        while len(self._admitted) > self._limit:
+            self._admitted.popitem(last=False)
+
+    def answer(self, knock: Knock) -> Admission:
+        """The answer while nobody can be asked."""
+        known = self._admitted.get(_who(knock))
+        if known is None:
+            return Admission(UNAVAILABLE, detail="the control process is away; try again")
+        return known
+
+    def forget(self, mac: str) -> None:
+        """Forget a client: while nobody can be asked, it is not admitted."""
+        for who in [who for who, known in self._admitted.items() if known.mac == mac]:
+            del self._admitted[who]
+
+
+def _who(knock: Knock) -> Who:
+    return knock.initiator, knock.target, knock.address, knock.discovery

@@ -1,0 +1,396 @@
+"""One connection: bytes in, events out; answers in, buffers out (RFC 7143).
+
+``receive`` parses every PDU of a received chunk and returns what somebody must act on; what
+the protocol answers by itself (NOP, text, window, digests, R2T) is answered here. Answers are
+collected until ``data_to_send`` takes them for one gathered send. Must never raise for
+anything an initiator sends: a mistake ends the connection (``ended`` says why), which is all
+that error recovery level 0 knows. Must never ping or notify on its own account: iPXE and EDK2
+drop the session over a PDU they did not ask for.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from netboot.checksum import digest
+from netboot.errors import WireError
+from netboot.iscsi import keys, wire
+from netboot.iscsi.answers import Answers
+from netboot.iscsi.login import Answer, Login, Request, Stage
+from netboot.iscsi.session import WRITE, Buffer, Session, Task
+from netboot.iscsi.target import Identity
+from netboot.iscsi.text import Texts
+from netboot.iscsi.transfer import Broken, Filled, Transfers
+from netboot.iscsi.wire import BHS, NO_TAG, LoginStatus, Op, Reason
+from netboot.model import Admission, Knock
+
+#: PDUs that came before a missing one are kept up to this many bytes.
+EARLY_LIMIT: Final = 1 << 20
+_SEQUENCED: Final = frozenset({Op.NOP_OUT, Op.SCSI_COMMAND, Op.TASK_MANAGEMENT, Op.TEXT, Op.LOGOUT})
+
+
+@dataclass(slots=True)
+class Arrived:
+    """The login is complete but for the last answer: call ``establish`` or ``refuse``."""
+
+    session: Session
+    admission: Admission
+
+
+@dataclass(slots=True)
+class Management:
+    """A task management request (section 11.5): answer with ``managed``."""
+
+    function: int
+    lun: int  #: the field of 8 bytes
+    itt: int
+    referenced: int  #: Initiator Task Tag of the task meant
+
+
+@dataclass(slots=True)
+class Logout:
+    """The initiator takes its leave: call ``logged_out``, send, close."""
+
+    reason: int
+    itt: int
+    cid: int
+
+
+Event: TypeAlias = Task | Filled | Broken | Knock | Arrived | Management | Logout
+
+
+class Connection:
+    """The protocol's state for one TCP connection.
+
+    ``address`` is the peer's, ``portal`` what SendTargets tells of ours, ``entropy`` gives
+    random bytes for CHAP.
+    """
+
+    def __init__(self, address: str, portal: str, entropy: Callable[[int], bytes]) -> None:
+        self.login = Login(address, entropy)
+        self.session = Session(Identity("", b"", ""))
+        self.full = False  #: in full-feature phase
+        self.ended = ""  #: why this connection must be closed, after what is to be sent
+        self.ignored = 0  #: requests dropped in silence
+        self.answers = Answers(self.session)
+        self.transfers = Transfers(self.answers)
+        self.complete_read = self.answers.complete_read
+        self.data_to_send = self.answers.take
+        self._texts = Texts(portal)
+        self._cid = 0
+        self._held = False  #: nothing is parsed before a Knock or an Arrived was answered
+        self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
+        self._early: dict[int, bytes] = {}  #: whole PDUs behind a gap, by CmdSN
+        self._events: list[Event] = []
+        self._login_head: tuple[int, bytes] = (0, b"")  #: ITT and ISID of the open request
+        self._last: Answer | None = None  #: the answer that waits for ``establish``
+
+    # Bytes in.
+
+    def receive(self, view: memoryview) -> list[Event]:
+        """Parse ``view``; what happened, in order. Views in events die with the next call."""
+        events = self._events = []
+        if self.ended:
+            return events
+        try:
+            if self._held:
+                self._tail += view
+            else:
+                at = self._finish_tail(view) if self._tail else 0
+                if at < len(view):
+                    at = self._parse(view, at)
+                    self._tail += view[at:]
+        except WireError as error:
+            self._end(str(error))
+        return events
+
+    def _resume(self) -> list[Event]:
+        """Go on with what came while the parser was held."""
+        self._held = False
+        came, self._tail = self._tail, bytearray()
+        return self.receive(memoryview(came))
+
+    def _finish_tail(self, view: memoryview) -> int:
+        """Complete and handle the PDU that began earlier; the offset in ``view`` behind it."""
+        tail = self._tail
+        at = max(0, min(BHS - len(tail), len(view)))
+        tail += view[:at]
+        if len(tail) < BHS:
+            return at
+        size = self._size(int.from_bytes(tail[4:8], "big"))
+        more = view[at : at + size - len(tail)]
+        tail += more
+        if len(tail) == size:
+            self._tail = bytearray()
+            self._parse(memoryview(tail), 0)
+        return at + len(more)
+
+    def _size(self, word: int) -> int:
+        """Bytes of a PDU; WireError when it is larger than we said we take."""
+        limit = keys.OUR_SEGMENT if self.full else wire.DEFAULT_SEGMENT
+        if word & 0xFFFFFF > limit:
+            raise WireError(f"a data segment of {word & 0xFFFFFF} bytes, {limit} are allowed")
+        answers = self.answers
+        return wire.pdu_size(word, answers.header_digest, answers.data_digest)
+
+    def _parse(self, view: memoryview, at: int) -> int:
+        """Handle the whole PDUs from ``at`` on; the offset of the first that is not whole."""
+        end = len(view)
+        unpack = wire.REQUEST.unpack_from
+        session = self.session
+        pending = session.tasks
+        fast = self.full and self.answers.plain and not session.discovery
+        append = self._events.append
+        while end - at >= BHS and not self._held and not self.ended:
+            op, flags, word, lun, itt, edtl, cmd_sn, _, cdb = unpack(view, at)
+            # The data path: a SCSI command, the next in order, without additional headers. It
+            # is answered in the order of arrival and never waits here, so the window is open.
+            if (
+                op == 1
+                and fast
+                and cmd_sn == session.exp_cmd_sn
+                and word <= keys.OUR_SEGMENT
+                and itt not in pending
+                and itt != NO_TAG
+                and (session.max_cmd_sn - cmd_sn) & 0xFFFFFFFF < 0x80000000
+            ):
+                start = at + BHS
+                behind = start + (word + 3 & ~3)
+                if behind > end:
+                    break
+                session.exp_cmd_sn = (cmd_sn + 1) & 0xFFFFFFFF
+                data: Buffer = view[start : start + word] if word else b""
+                task = Task(itt, lun, flags, edtl, cdb, data, False)
+                append(task)
+                if flags & WRITE:
+                    self._begin(task)
+                at = behind
+                if self._early:
+                    self._replay()
+                continue
+            size = self._size(word)
+            if end - at < size:
+                break
+            self._one(view[at : at + size])
+            at += size
+            fast = self.full and self.answers.plain and not session.discovery
+        return at
+
+    def _one(self, pdu: memoryview) -> None:
+        """Check the digests of one whole PDU and hand it on by its opcode."""
+        ahs, length = wire.lengths(int.from_bytes(pdu[4:8], "big"))
+        at = BHS + ahs
+        if self.answers.header_digest:
+            if digest([pdu[:at]]) != pdu[at : at + 4]:
+                raise WireError("a header digest is wrong")
+            at += 4
+        data = pdu[at : at + length]
+        if self.answers.data_digest and length:
+            padded = at + (length + 3 & ~3)
+            if digest([pdu[at:padded]]) != pdu[padded : padded + 4]:
+                raise WireError("a data digest is wrong")
+        op = pdu[0] & 0x3F
+        if not self.full:
+            if op != Op.LOGIN:
+                raise WireError(f"opcode {op:#04x} before the login was complete")
+            self._login(pdu, data)
+        elif op == Op.DATA_OUT:
+            event = self.transfers.data_out(self.session, pdu, data)
+            if event is not None:
+                self._events.append(event)
+        elif op in _SEQUENCED:
+            self._sequenced(op, pdu, data)
+        else:
+            known = op in (Op.LOGIN, Op.SNACK)
+            reason = Reason.PROTOCOL if known else Reason.NOT_SUPPORTED
+            self.answers.reject(reason, bytes(pdu[:BHS]))
+
+    def _sequenced(self, op: int, pdu: memoryview, data: memoryview) -> None:
+        """A request with a CmdSN: in order, early (kept), or outside the window (ignored)."""
+        session = self.session
+        immediate = bool(pdu[0] & wire.IMMEDIATE)
+        if not immediate:
+            cmd_sn = int.from_bytes(pdu[24:28], "big")
+            expected = session.expected(cmd_sn)
+            if expected is None:
+                self._early.setdefault(cmd_sn, bytes(pdu))
+                if sum(map(len, self._early.values())) > EARLY_LIMIT:
+                    raise WireError("too much came before a missing command")
+                return
+            if not expected:
+                self.ignored += 1
+                return
+            session.arrived()
+        if op == Op.SCSI_COMMAND:
+            self._command(pdu, data, immediate)
+        else:
+            if not immediate:
+                session.answered()
+            self._other(op, pdu, data)
+        if self._early:
+            self._replay()
+
+    def _replay(self) -> None:
+        """A gap is closed: handle what came behind it."""
+        early = self._early.pop(self.session.exp_cmd_sn, None)
+        if early is not None:
+            self._one(memoryview(early))
+
+    def _command(self, pdu: memoryview, data: memoryview, immediate: bool) -> None:
+        """A SCSI Command that is not on the data path's short way."""
+        session = self.session
+        _, flags, _, lun, itt, edtl, _, _, cdb = wire.REQUEST.unpack_from(pdu)
+        ahs = pdu[4] * 4
+        if ahs:  # an extended CDB: length of type-specific part, type 1, reserved, bytes
+            length = int.from_bytes(pdu[48:50], "big")
+            if pdu[50] & 0x3F == 1 and 1 <= length <= ahs - 3:
+                cdb += bytes(pdu[52 : 51 + length])
+        # The window bounds all commands but immediate ones.
+        crowded = len(session.tasks) >= 2 * session.window
+        if session.discovery or itt == NO_TAG or itt in session.tasks or crowded:
+            reason = Reason.IN_PROGRESS if itt in session.tasks else Reason.PROTOCOL
+            self.answers.reject(Reason.IMMEDIATE if crowded else reason, bytes(pdu[:BHS]))
+            if not immediate:
+                session.answered()
+            return
+        task = Task(itt, lun, flags, edtl, cdb, data if len(data) else b"", immediate)
+        self._events.append(task)
+        if flags & WRITE:
+            self._begin(task)
+
+    def _begin(self, task: Task) -> None:
+        broken = self.transfers.begin(self.session, task)
+        if broken is not None:
+            self._events.append(broken)
+
+    def _other(self, op: int, pdu: memoryview, data: memoryview) -> None:
+        """NOP-Out, Text, Logout and task management."""
+        _, flags, _, lun, itt, word, _, _, _ = wire.REQUEST.unpack_from(pdu)
+        answers = self.answers
+        if op == Op.NOP_OUT:
+            if itt != NO_TAG:  # without a tag it wants no answer
+                echo = bytes(data[: answers.chunk])
+                answers.answer(Op.NOP_IN, 0x80, 0, lun, itt, NO_TAG, echo)
+        elif op == Op.TASK_MANAGEMENT:
+            self._events.append(Management(flags & 0x7F, lun, itt, word))
+        elif op == Op.LOGOUT:
+            self._events.append(Logout(flags & 0x7F, itt, word >> 16))
+        else:
+            piece = self._texts.receive(
+                self.session, self._targets(), flags, word, bytes(data), answers.chunk
+            )
+            if isinstance(piece, Reason):
+                answers.reject(piece, bytes(pdu[:BHS]))
+                return
+            answers.agree()
+            answers.answer(Op.TEXT_RESPONSE, piece.flags, 0, lun, itt, piece.tag, piece.data)
+
+    def _targets(self) -> Iterable[str]:
+        admission = self.login.admission
+        return (admission.target,) if admission is not None and admission.target else ()
+
+    # Tasks.
+
+    def complete(self, task: Task, status: int, sense: bytes = b"", taken: int = 0) -> None:
+        """End a task without data; see ``Answers.complete``. Data goes by ``complete_read``."""
+        self.answers.complete(task, status, sense, taken)
+        if self.session.thirsty:
+            self.transfers.quench(self.session)
+
+    def solicit(self, task: Task, length: int) -> Buffer | None:
+        """A task's write data: see ``Transfers.solicit``."""
+        return self.transfers.solicit(self.session, task, length)
+
+    def defer(self, task: Task) -> None:
+        """The task is not answered at once: keep what it came with, and let it be aborted."""
+        task.keep()
+        self.session.tasks[task.itt] = task
+
+    def drop(self, task: Task) -> None:
+        """The task was aborted: it is never answered, and its place in the window is free."""
+        task.aborted = True
+        self.answers.finish(task)
+        self.transfers.quench(self.session)
+
+    def managed(self, request: Management, response: int) -> None:
+        """Answer a task management request."""
+        op = Op.TASK_MANAGEMENT_RESPONSE
+        self.answers.answer(op, 0x80, response, 0, request.itt, 0)
+
+    def logged_out(self, request: Logout) -> None:
+        """Answer a Logout Request; the connection ends unless it was about another one."""
+        # 0: closed. 1: there is no such CID. 2: recovery is not supported (section 11.15.1).
+        response = 2 if request.reason == 2 else 0
+        if request.reason == 1 and request.cid != self._cid:
+            response = 1
+        self.answers.answer(Op.LOGOUT_RESPONSE, 0x80, response, 0, request.itt, 0)
+        if not response:
+            self._end("logout")
+
+    # Login.
+
+    def _login(self, pdu: memoryview, data: memoryview) -> None:
+        _, flags, _, low, _, isid, tsih, itt, cid, cmd_sn, _ = wire.LOGIN.unpack_from(pdu)
+        if self.login.stage is Stage.START:
+            self._cid = cid
+            self.session.open_window(cmd_sn)
+        self._login_head = itt, isid
+        outcome = self.login.receive(Request(flags, low, isid, tsih, cid, bytes(data)))
+        if isinstance(outcome, Knock):
+            self._held = True
+            self._events.append(outcome)
+        else:
+            self._login_answer(outcome)
+
+    def admit(self, admission: Admission) -> list[Event]:
+        """The answer to a Knock; returns what follows."""
+        self._events = []
+        self._login_answer(self.login.admit(admission))
+        return self._events if self._last is not None else self._resume()
+
+    def _login_answer(self, answer: Answer) -> None:
+        login = self.login
+        if login.stage is not Stage.FULL:
+            self._send_login(answer)
+            return
+        assert login.identity is not None and login.admission is not None
+        session = self.session
+        session.identity = login.identity
+        session.discovery = login.discovery
+        keys.apply(session.parameters, login.agreed)
+        self._held = True
+        self._last = answer
+        self._events.append(Arrived(session, login.admission))
+
+    def establish(self, tsih: int) -> list[Event]:
+        """Welcome the session that ``Arrived`` announced; returns what follows."""
+        assert self._last is not None
+        self.session.tsih = tsih
+        self._send_login(self._last)
+        self._last = None
+        self.full = True
+        self.answers.agree()
+        return self._resume()
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Turn away the session that ``Arrived`` announced."""
+        self.login.stage = Stage.FAILED
+        self._send_login(Answer(status=status, reason=reason))
+
+    def _send_login(self, answer: Answer) -> None:
+        session, answers = self.session, self.answers
+        itt, isid = self._login_head
+        data = wire.write_text(answer.pairs)
+        success = answer.status == LoginStatus.SUCCESS
+        head = wire.LOGIN_RESPONSE.pack(
+            *(Op.LOGIN_RESPONSE, answer.flags, 0, 0, len(data), isid, session.tsih, itt),
+            *(answers.stat_sn, session.exp_cmd_sn, session.max_cmd_sn, answer.status),
+        )
+        answers.next_stat_sn()
+        answers.emit(head, (data,), len(data))
+        if not success:
+            self._end(f"login refused with {answer.status:#06x}: {answer.reason}")
+
+    def _end(self, reason: str) -> None:
+        self.ended = self.ended or reason
+        self._tail.clear()

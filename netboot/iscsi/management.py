@@ -1,0 +1,71 @@
+"""Task management: which tasks end, and what the logical units learn of it (RFC 7143 11.5).
+
+The tasks are the sessions' and their order the volumes'; here they are found and aborted. An
+aborted task is never answered. Must never abort what it was not asked to.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from netboot.iscsi.engine import Management
+from netboot.iscsi.session import Task
+from netboot.iscsi.volume import Shared
+from netboot.iscsi.wire import Function, FunctionAnswer
+from netboot.scsi.target import LogicalUnits
+from netboot.scsi.unit import Nexus
+
+
+class Side(Protocol):
+    """A session's side of the volumes: what can be aborted."""
+
+    nexus: Nexus
+
+    def abort(self, task: Task) -> None:
+        """End a pending task without an answer."""
+
+
+S = TypeVar("S", bound=Side)
+
+
+def abort_all(volume: Shared[S], which: Callable[[S], bool], but: Task | None = None) -> list[S]:
+    """Abort the pending tasks of some sessions at a volume; the sessions that had any."""
+    found = [(task, side) for task, side in volume.tasks.all() if which(side) and task is not but]
+    for task, side in found:
+        side.abort(task)
+    return list(dict.fromkeys(side for _, side in found))
+
+
+def manage(
+    request: Management,
+    side: S,
+    pending: Mapping[int, Task],
+    units: LogicalUnits,
+    volumes: Mapping[int, Shared[S]],
+) -> FunctionAnswer:
+    """Do what a request asks for; ``pending`` are the tasks of its session, by tag."""
+    volume = volumes.get(request.lun)
+    match request.function:
+        case Function.ABORT_TASK:
+            task = pending.get(request.referenced)
+            if task is None or task.lun != request.lun:
+                return FunctionAnswer.NO_TASK
+            side.abort(task)
+        case Function.ABORT_TASK_SET | Function.CLEAR_TASK_SET | Function.LUN_RESET:
+            if volume is None:
+                return FunctionAnswer.NO_LUN
+            only_mine = request.function == Function.ABORT_TASK_SET
+            victims = abort_all(volume, lambda other: other is side or not only_mine)
+            if request.function == Function.CLEAR_TASK_SET:
+                others = [other.nexus for other in victims if other is not side]
+                units.commands_cleared(request.lun, others)
+            elif request.function == Function.LUN_RESET:
+                units.reset_unit(request.lun)
+        case Function.WARM_RESET | Function.COLD_RESET:
+            for every in dict.fromkeys(volumes.values()):
+                abort_all(every, lambda other: True)
+            units.reset_target(cold=request.function == Function.COLD_RESET)
+        case Function.REASSIGN:
+            return FunctionAnswer.NO_REASSIGN
+        case _:
+            return FunctionAnswer.NOT_SUPPORTED
+    return FunctionAnswer.COMPLETE

@@ -1,0 +1,245 @@
+"""One TCP connection: bytes from the socket to the engine, answers back, in one breath.
+
+A wake-up reads into one buffer that all connections share, every PDU in it is handled, and one
+gathered send goes back. Must never read on while the initiator does not take its answers, never
+let a mistake of ours or of theirs reach another connection, and never ping: iPXE does not
+answer, so TCP itself finds out who is dead.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from typing import Final, Protocol, cast
+
+from netboot.iscsi.engine import Arrived, Connection, Event, Logout, Management
+from netboot.iscsi.server import Edge
+from netboot.iscsi.session import Task
+from netboot.iscsi.target import Identity
+from netboot.iscsi.transfer import Broken, Filled
+from netboot.iscsi.wire import Function
+from netboot.model import Knock
+
+log = logging.getLogger(__name__)
+
+#: Bytes waiting to be sent at which we stop reading, and at which we go on.
+HIGH_WATER: Final = 4 << 20
+LOW_WATER: Final = 1 << 20
+#: Buffers collected before they are sent although the chunk is not finished (IOV_MAX is 1024).
+GATHER: Final = 512
+#: Seconds a connection may take to log in.
+LOGIN_TIMEOUT: Final = 30.0
+#: Seconds of silence after which TCP asks, between questions, and in all until it gives up. An
+#: iPXE under a boot menu polls no network and answers nothing; it opens a new connection later.
+KEEPALIVE_IDLE: Final = 30
+KEEPALIVE_INTERVAL: Final = 10
+GIVE_UP: Final = 150
+
+
+class House(Protocol):
+    """What a connection needs of the portal it came in by."""
+
+    room: memoryview  #: the receive buffer of all connections
+
+    def entered(self, peer: "Peer") -> None:
+        """A connection was opened."""
+
+    def knocked(self, peer: "Peer", knock: Knock) -> None:
+        """Somebody wants to log in: find out whether, then call ``peer.admit``."""
+
+    def arrived(self, peer: "Peer", arrived: Arrived) -> None:
+        """A login is complete: find the target, then call ``peer.establish`` or ``refuse``."""
+
+    def left(self, peer: "Peer", why: str) -> None:
+        """The connection is gone."""
+
+    def disconnect_all(self, peer: "Peer") -> None:
+        """A TARGET COLD RESET: every session of this peer's target ends."""
+
+
+class Peer(asyncio.BufferedProtocol):
+    """One initiator's connection."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._backlog: list[Event] = []  #: events that wait until the initiator reads
+        self._full = False  #: the initiator does not take its answers
+        self._why = ""
+        self.engine: Connection
+        self.edge: Edge | None = None
+        self.closed = False
+        self.address = ""
+
+    @property
+    def identity(self) -> Identity:
+        """Whose session this is."""
+        return self.engine.session.identity
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        here = transport.get_extra_info("sockname")
+        self.address = str(transport.get_extra_info("peername")[0])
+        host = f"[{here[0]}]" if ":" in here[0] else here[0]
+        self.engine = Connection(self.address, f"{host}:{here[1]},1", os.urandom)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVE_UP * 1000)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOGIN_TIMEOUT, self.close, "the login took too long")
+        self._house.entered(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._house.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._guard(self.engine.receive(self._house.room[:nbytes]))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._read_no_more()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        backlog, self._backlog = self._backlog, []
+        self._guard(backlog)
+        self._read_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = self._why or self.engine.ended or (f"{exc}" if exc else "closed by the initiator")
+        self._transport = None
+        self._finish()
+        self._house.left(self, why)
+
+    # What the portal calls.
+
+    def admit(self, events: list[Event]) -> None:
+        """Go on after a Knock, with what ``engine.admit`` returned."""
+        self._guard(events)
+        self._read_on()
+
+    def establish(self, edge: Edge | None, tsih: int) -> None:
+        """The session begins."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.edge = edge
+        self._guard(self.engine.establish(tsih))
+        self._read_on()
+
+    def refuse(self, status: int, reason: str) -> None:
+        """The login ends without a session."""
+        self.engine.refuse(status, reason)
+        self._guard([])
+
+    def probe(self) -> None:
+        """Find out soon whether the other end is still there: TCP asks it every second.
+
+        The dead end of a machine that was reset answers with a reset, a living one with an
+        acknowledgement; only who answers nothing is waited for as long as always.
+        """
+        if self._transport is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+
+    def close(self, why: str) -> None:
+        """End the connection now; none of its tasks is answered any more."""
+        self._why = self._why or why
+        self._finish()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def send(self) -> None:
+        """Send what there is, and close the connection if that was the last."""
+        transport = self._transport
+        if transport is None or self.closed:
+            return
+        out = self.engine.data_to_send()
+        if out:
+            transport.writelines(out)
+        if self.engine.ended:
+            self._finish()
+            transport.close()
+
+    # Events.
+
+    def _read_no_more(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        transport = self._transport
+        if transport is not None and not (self._full or self.closed or transport.is_closing()):
+            transport.resume_reading()
+
+    def _finish(self) -> None:
+        self.closed = True
+        self._backlog.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.edge is not None:
+            self.edge.close()
+
+    def _guard(self, events: list[Event]) -> None:
+        """Handle events and send; whatever goes wrong ends this connection only."""
+        try:
+            self._handle(events)
+            self.send()
+        except Exception:
+            log.exception("a session of %s failed", self.identity.initiator or self.address)
+            self.close("an internal error; see the log")
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        edge = self.edge
+        out = self.engine.answers
+        for event in events:
+            if self._full or self._backlog:
+                if isinstance(event, Task | Filled):
+                    event.keep()
+                self._backlog.append(event)
+            elif self.closed:
+                return
+            elif type(event) is Task:
+                assert edge is not None
+                edge.task(event)
+                if len(out.out) > GATHER or event.edtl > 0xFFFF:
+                    self.send()
+            else:
+                self._other(event)
+                edge = self.edge
+
+    def _other(self, event: Event) -> None:
+        engine, edge = self.engine, self.edge
+        match event:
+            case Knock():
+                self._read_no_more()  # an initiator has nothing to say before it is answered
+                self._house.knocked(self, event)
+            case Arrived():
+                self._read_no_more()
+                self._house.arrived(self, event)
+            case Logout():
+                engine.logged_out(event)
+            case Filled() if edge is not None:
+                edge.filled(event)
+            case Broken() if edge is not None:
+                edge.broken(event)
+            case Management():
+                response = edge.managed(event) if edge is not None else 5
+                engine.managed(event, response)
+                if event.function == Function.COLD_RESET and not response:
+                    self.send()
+                    self._house.disconnect_all(self)

@@ -1,0 +1,384 @@
+"""The edge where SCSI meets a disk: one ``match`` over Actions, calling the disk's verbs.
+
+An ``Edge`` is one session's side of it, a ``Volume`` one open disk with what all its sessions
+share. Nearly everything is done at once, on the loop; a cold read and a flush go to a worker
+thread and come back. Must never let the loop wait for a disk, never answer GOOD to a flush
+that failed, and never answer a task that was aborted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from netboot.iscsi.compare import after_reading
+from netboot.iscsi.engine import Connection, Management
+from netboot.iscsi.management import abort_all, manage
+from netboot.iscsi.session import WRITE, Buffer, Task
+from netboot.iscsi.transfer import Broken, Filled
+from netboot.iscsi.volume import Shared
+from netboot.model import DiskSpec
+from netboot.scsi import action as do
+from netboot.scsi.action import Action, Status
+from netboot.scsi.sense import Code, Key, Sense, for_fault
+from netboot.scsi.target import LogicalUnits
+from netboot.scsi.unit import Nexus
+from netboot.storage.disk import Disk, DiskError, Fault
+
+#: Opens a disk; any exception says why it cannot be opened.
+Attach: TypeAlias = Callable[[DiskSpec], Disk]
+
+GOOD: Final = int(Status.GOOD)
+#: Bytes that WRITE SAME repeats its pattern into at a time.
+FILL_CHUNK: Final = 1 << 20
+#: While these run, a fault below is a fault of reading.
+READING: Final = (do.Read, do.Verify, do.Prefetch, do.Extents, do.Compare, do.Merge)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Volume(Shared["Edge"]):
+    """An open disk and what its sessions share."""
+
+    disk: Disk
+
+
+@dataclass(slots=True)
+class Filling:
+    """A command whose write data is on its way."""
+
+    volume: Volume
+    action: do.Write | do.Collect
+    data: bytearray = field(default_factory=bytearray)  #: what a Collect has so far
+
+
+class Edge:
+    """One session's commands meeting the disks of its target.
+
+    ``send`` sends what the engine has; it is called when something was answered later than in
+    the breath it came in. ``first_read`` is told once.
+    """
+
+    def __init__(
+        self,
+        engine: Connection,
+        units: LogicalUnits,
+        nexus: Nexus,
+        volumes: Mapping[int, Volume],
+        send: Callable[[], None],
+        first_read: Callable[[], None],
+    ) -> None:
+        self.engine = engine
+        self.nexus = nexus
+        self.closed = False
+        self._units = units
+        self._execute = units.execute
+        self._volumes = volumes  #: by LUN field
+        self._send = send
+        self._first_read: Callable[[], None] | None = first_read
+        self._filling: dict[Task, Filling] = {}
+
+    # What the engine's events bring.
+
+    def task(self, task: Task) -> None:
+        """A SCSI command has arrived."""
+        volume = self._volumes.get(task.lun)
+        if volume is None:
+            self._nowhere(task)
+        elif (volume.tasks.clear and task.flags & 7 < 2) or volume.tasks.may_run(task, self):
+            self._run(task, volume)
+        else:
+            self.engine.defer(task)
+
+    def filled(self, event: Filled) -> None:
+        """A burst of write data is here."""
+        task = event.task
+        filling = self._filling.get(task)
+        if filling is None:
+            return
+        action, volume = filling.action, filling.volume
+        if event.last:
+            del self._filling[task]
+        if isinstance(action, do.Collect):
+            filling.data += event.data
+            if event.last:
+                taken = action.length
+                self._perform(task, volume, action.then(bytes(filling.data)), taken)
+            return
+        try:
+            self._write(volume, action.offset + event.offset, event.data)
+        except DiskError as error:
+            self._filling.pop(task, None)
+            self._fail(task, volume, error, writing=True)
+            return
+        if event.last:
+            self._written(task, volume, action.fua, action.length)
+
+    def broken(self, event: Broken) -> None:
+        """The initiator broke a rule of data transfer."""
+        task = event.task
+        self._filling.pop(task, None)
+        sense = Sense(Key.ABORTED_COMMAND, event.asc)
+        self._check(task, self._volumes.get(task.lun), sense)
+
+    def managed(self, request: Management) -> int:
+        """Task management (RFC 7143 section 11.5); returns the answer, which is not sent yet."""
+        pending = self.engine.session.tasks
+        return manage(request, self, pending, self._units, self._volumes)
+
+    def abort(self, task: Task) -> None:
+        """End a pending task without an answer."""
+        self._filling.pop(task, None)
+        self.engine.drop(task)
+        volume = self._volumes.get(task.lun)
+        if volume is not None:
+            self._over(task, volume)
+
+    def close(self) -> None:
+        """The session is over: none of its tasks is answered any more."""
+        if self.closed:
+            return
+        self.closed = True
+        for task in list(self.engine.session.tasks.values()):
+            self.abort(task)
+        self._units.detach(self.nexus)
+
+    # From command to status.
+
+    def _run(self, task: Task, volume: Volume) -> None:
+        if task.transfer is not None and task.transfer.broken:
+            return  # its status comes with the Broken event
+        room = task.edtl if task.flags & WRITE else 0
+        self._perform(task, volume, self._execute(self.nexus, task.lun, task.cdb, room), 0)
+
+    def _perform(self, task: Task, volume: Volume, action: Action, taken: int) -> None:
+        """Do what a command wants; ``taken`` is what it took of the initiator's data."""
+        disk = volume.disk
+        try:
+            match action:
+                case do.Read():
+                    self._read(task, volume, action.offset, action.length)
+                case do.Write():
+                    data = self._take(task, volume, action)
+                    if data is not None:
+                        self._write(volume, action.offset, data)
+                        self._written(task, volume, action.fua, action.length)
+                case do.Reply():
+                    if action.data:
+                        self.engine.complete_read(task, (action.data,), len(action.data))
+                        self._finish(task, volume)
+                    else:
+                        self._status(task, volume, action.status, taken)
+                case do.Check():
+                    self._check(task, volume, action.sense)
+                case do.Flush():
+                    self._flush(task, volume, action.immediate)
+                case do.Collect():
+                    data = self._take(task, volume, action)
+                    if data is not None:
+                        self._perform(task, volume, action.then(bytes(data)), action.length)
+                case do.Store():
+                    self._write(volume, action.offset, action.data)
+                    self._written(task, volume, action.fua, taken)
+                case do.Unmap():
+                    for offset, length in action.ranges:
+                        disk.unmap(offset, length)
+                    self._written(task, volume, action.fua, taken)
+                case do.Zero():
+                    (disk.unmap if action.unmap else disk.zero)(action.offset, action.length)
+                    self._written(task, volume, action.fua, taken)
+                case do.Fill():
+                    self._fill(volume, action)
+                    self._written(task, volume, action.fua, taken)
+                case do.Compare() | do.Merge() | do.Verify():
+                    self._look(task, volume, action, taken)
+                case do.Prefetch():
+                    known = disk.resident(action.offset, action.length)
+                    if not known:
+                        volume.work(lambda: disk.read(action.offset, action.length), _ignore)
+                    self._status(task, volume, Status.CONDITION_MET if known else GOOD, taken)
+                case do.Extents():
+                    rows = disk.extents(action.offset, action.length)[: action.limit]
+                    self._perform(
+                        task,
+                        volume,
+                        action.then([(row.offset, row.length, row.allocated) for row in rows]),
+                        taken,
+                    )
+                case do.Abort():
+                    victims = action.nexuses
+                    abort_all(volume, lambda edge: edge.nexus in victims, but=task)
+                    self._status(task, volume, GOOD, taken)
+        except DiskError as error:
+            self._fail(task, volume, error, writing=not isinstance(action, READING))
+
+    def _take(self, task: Task, volume: Volume, action: do.Write | do.Collect) -> Buffer | None:
+        """A command's write data when it is here; else ``filled`` will bring it."""
+        data = self.engine.solicit(task, action.length)
+        if data is None:
+            self._wait(task, volume)
+            self._filling[task] = Filling(volume, action)
+        return data
+
+    def _read(self, task: Task, volume: Volume, offset: int, length: int) -> None:
+        """The data path's READ: from memory at once, from the disk by a worker."""
+        if self._first_read is not None:
+            told, self._first_read = self._first_read, None
+            told()
+        need = length
+        if length > task.edtl:  # the initiator has less room than its CDB wants
+            need = min(length, -(-task.read_length // 512) * 512)
+        disk = volume.disk
+        tally = volume.tally
+        tally.reads += 1
+        tally.read_bytes += need
+        if disk.resident(offset, need):
+            self.engine.complete_read(task, disk.read(offset, need), length)
+            if volume.tasks.running:
+                self._finish(task, volume)
+            return
+
+        def done(parts: Any, error: Exception | None) -> None:
+            if task.aborted:
+                return
+            if error is not None:
+                self._fail(task, volume, error, writing=False)
+            else:
+                self.engine.complete_read(task, parts, length)
+                self._finish(task, volume)
+            self._send()
+
+        self._wait(task, volume)
+        volume.work(lambda: disk.read(offset, need), done)
+
+    def _write(self, volume: Volume, offset: int, data: Buffer) -> None:
+        """Write the whole blocks of ``data``: an initiator may send less than its CDB says."""
+        length = len(data)
+        if length % volume.block:
+            length -= length % volume.block
+            data = memoryview(data)[:length]
+        if length:
+            volume.disk.write(offset, data)
+            volume.tally.writes += 1
+            volume.tally.write_bytes += length
+
+    def _written(self, task: Task, volume: Volume, fua: bool, taken: int) -> None:
+        """A change was made: answer, or with ``fua`` first bring it to stable storage."""
+        if not fua:
+            self.engine.complete(task, GOOD, b"", taken)
+            if volume.tasks.running:
+                self._finish(task, volume)
+            return
+        self._wait(task, volume)
+        volume.flush(lambda error: self._flushed(task, volume, error, taken))
+
+    def _flush(self, task: Task, volume: Volume, immediate: bool) -> None:
+        volume.tally.flushes += 1
+        if immediate:
+            volume.flush(_ignored)
+            self._status(task, volume, GOOD, 0)
+            return
+        self._wait(task, volume)
+        volume.flush(lambda error: self._flushed(task, volume, error, 0))
+
+    def _flushed(self, task: Task, volume: Volume, error: Exception | None, taken: int) -> None:
+        if task.aborted:
+            return
+        if error is not None:
+            self._fail(task, volume, error, writing=True)
+        else:
+            self._status(task, volume, GOOD, taken)
+        self._send()
+
+    def _look(
+        self, task: Task, volume: Volume, action: do.Compare | do.Merge | do.Verify, taken: int
+    ) -> None:
+        """Read the range of an action, perhaps in a worker; then decide, on the loop."""
+        disk, offset = volume.disk, action.offset
+        length = action.length if isinstance(action, do.Verify) else len(action.data)
+
+        def decide() -> None:
+            here = b"".join(disk.read(offset, length))
+            self._perform(task, volume, after_reading(action, here), taken)
+
+        if disk.resident(offset, length):
+            decide()
+            return
+
+        def done(_: object, error: Exception | None) -> None:
+            if task.aborted:
+                return
+            try:
+                if error is not None:
+                    raise error
+                decide()  # reads again: a write may have come between, and this is atomic
+            except Exception as problem:
+                self._fail(task, volume, problem, writing=False)
+            self._send()
+
+        self._wait(task, volume)
+        volume.work(lambda: disk.read(offset, length), done)
+
+    def _fill(self, volume: Volume, action: do.Fill) -> None:
+        pattern = action.pattern * max(1, FILL_CHUNK // len(action.pattern))
+        end = action.offset + action.length
+        for offset in range(action.offset, end, len(pattern)):
+            self._write(volume, offset, memoryview(pattern)[: end - offset])
+
+    # The end of a task.
+
+    def _status(self, task: Task, volume: Volume, status: int, taken: int) -> None:
+        self.engine.complete(task, status, b"", taken)
+        self._finish(task, volume)
+
+    def _check(self, task: Task, volume: Volume | None, sense: Sense) -> None:
+        data = self._units.sense_bytes(task.lun, sense)
+        self.engine.complete(task, Status.CHECK_CONDITION, data)
+        if volume is not None:
+            self._finish(task, volume)
+
+    def _fail(self, task: Task, volume: Volume, error: Exception, *, writing: bool) -> None:
+        volume.failed(error)
+        fault = error.fault if isinstance(error, DiskError) else Fault.FAILED
+        self._check(task, volume, for_fault(fault, writing=writing))
+
+    def _nowhere(self, task: Task) -> None:
+        """A command to a LUN that does not exist: nothing but an answer can come of it."""
+        match self._execute(self.nexus, task.lun, task.cdb, task.write_length):
+            case do.Reply() as reply:
+                self.engine.complete_read(task, (reply.data,), len(reply.data))
+            case do.Check() as check:
+                self._check(task, None, check.sense)
+            case _:
+                self._check(task, None, Sense(Key.ILLEGAL_REQUEST, Code.LOGICAL_UNIT_NOT_SUPPORTED))
+
+    def _wait(self, task: Task, volume: Volume) -> None:
+        """The task is not finished at once: others may see it, order themselves, abort it."""
+        self.engine.defer(task)
+        if task not in volume.tasks.running:
+            volume.tasks.started(task, self)
+
+    def _finish(self, task: Task, volume: Volume) -> None:
+        if task in volume.tasks.running:
+            self._over(task, volume)
+
+    def _over(self, task: Task, volume: Volume) -> None:
+        """A task that others may have waited for is over: run those. Never recursively."""
+        volume.ready.extend(volume.tasks.finished(task))
+        if volume.draining:
+            return
+        volume.draining = True
+        try:
+            while volume.ready:
+                waiting, edge = volume.ready.popleft()
+                if not waiting.aborted:
+                    edge._run(waiting, volume)
+                    edge._send()
+        finally:
+            volume.draining = False
+
+
+def _ignore(_: object, error: Exception | None) -> None:
+    """Nobody waits for this."""
+
+
+def _ignored(error: Exception | None) -> None:
+    """Nobody waits for this; a disk that failed says so at the next command."""

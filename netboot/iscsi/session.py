@@ -1,0 +1,151 @@
+"""A session: its command window, its tasks, and the data they wait for (RFC 7143 section 4).
+
+Tasks and command numbers belong to the session, so that a second connection, or a task that
+outlives its connection, can come without a rewrite; status numbers, digests and the stream
+belong to the connection (``engine``). Must never hold more data than its budget, whatever
+lengths an initiator names.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from netboot.iscsi import wire
+from netboot.iscsi.keys import Parameters
+from netboot.iscsi.target import Identity
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: Commands an initiator may have under way (MaxCmdSN - ExpCmdSN + 1).
+WINDOW: Final = 128
+#: Bytes of solicited write data a session may have on its way at any time.
+SOLICITED_LIMIT: Final = 8 << 20
+
+READ: Final = 0x40
+WRITE: Final = 0x20
+
+
+class Task:
+    """One SCSI command, from its arrival to its status.
+
+    Deliberately bare: one is made for every command on the data path. ``data`` is what came
+    with the command; it is a view into the receive buffer, so that who does not finish the
+    task at once calls ``keep``.
+    """
+
+    __slots__ = ("aborted", "cdb", "data", "edtl", "flags", "immediate", "itt", "lun", "transfer")
+
+    def __init__(
+        self, itt: int, lun: int, flags: int, edtl: int, cdb: bytes, data: Buffer, immediate: bool
+    ) -> None:
+        self.itt = itt
+        self.lun = lun  #: the field of 8 bytes
+        self.flags = flags
+        self.edtl = edtl  #: Expected Data Transfer Length
+        self.cdb = cdb
+        self.data = data
+        self.immediate = immediate
+        self.transfer: Transfer | None = None
+        self.aborted = False
+
+    @property
+    def order(self) -> int:
+        """The task attribute, a ``wire.Order``."""
+        return self.flags & 7
+
+    @property
+    def write_length(self) -> int:
+        """Bytes of data the initiator has for us."""
+        return self.edtl if self.flags & WRITE else 0
+
+    @property
+    def read_length(self) -> int:
+        """Bytes of data the initiator has room for."""
+        return self.edtl if self.flags & READ and not self.flags & WRITE else 0
+
+    def keep(self) -> None:
+        """Make ``data`` last longer than the receive buffer."""
+        if type(self.data) is memoryview:
+            self.data = bytes(self.data)
+
+
+@dataclass(slots=True)
+class Transfer:
+    """The write data of one task: what is here, what is on its way.
+
+    Data comes in bursts: the unsolicited one (with the command and after it, up to
+    FirstBurstLength), then one for each R2T. A burst that is whole is handed on, so that at
+    most one burst of a task is in memory.
+    """
+
+    unsolicited: bool  #: unsolicited Data-Out is still to come
+    burst: bytearray  #: what has come of this burst
+    wanted: int = -1  #: bytes that the command takes; -1: nobody has said yet
+    start: int = 0  #: offset of this burst
+    length: int = 0  #: bytes that the R2T under way asked for
+    tag: int = wire.NO_TAG  #: its Target Transfer Tag
+    data_sn: int = 0  #: DataSN of the next Data-Out
+    r2t_sn: int = 0
+    broken: bool = False  #: the initiator broke a rule; the status is on its way
+
+    @property
+    def here(self) -> int:
+        """Bytes that have come, from the beginning."""
+        return self.start + len(self.burst)
+
+
+@dataclass(slots=True)
+class Session:
+    """One session in its full-feature phase."""
+
+    identity: Identity
+    parameters: Parameters = field(default_factory=Parameters)
+    discovery: bool = False
+    tsih: int = 0
+    exp_cmd_sn: int = 0
+    max_cmd_sn: int = 0
+    #: Tasks that were not finished in the breath they came in, by Initiator Task Tag.
+    tasks: dict[int, Task] = field(default_factory=dict)
+    thirsty: deque[Task] = field(default_factory=deque)  #: tasks that wait for their R2T
+    solicited: int = 0
+    window: int = WINDOW
+    _tag: int = 0
+
+    def open_window(self, cmd_sn: int) -> None:
+        """Begin with the CmdSN of the login."""
+        self.exp_cmd_sn = cmd_sn
+        self.max_cmd_sn = (cmd_sn + self.window - 1) & 0xFFFFFFFF
+
+    def expected(self, cmd_sn: int) -> bool | None:
+        """True: the next one. None: early, but inside the window. False: to be ignored."""
+        if cmd_sn == self.exp_cmd_sn:
+            return not wire.after(cmd_sn, self.max_cmd_sn)
+        if wire.after(cmd_sn, self.exp_cmd_sn) and not wire.after(cmd_sn, self.max_cmd_sn):
+            return None
+        return False
+
+    def arrived(self) -> None:
+        """Count a command that is not immediate."""
+        self.exp_cmd_sn = (self.exp_cmd_sn + 1) & 0xFFFFFFFF
+
+    def answered(self) -> None:
+        """Let another command come for one that was answered: so the window counts tasks."""
+        self.max_cmd_sn = (self.max_cmd_sn + 1) & 0xFFFFFFFF
+
+    def next_tag(self) -> int:
+        """A Target Transfer Tag that no pending transfer uses (it wraps after 2^32 - 1)."""
+        self._tag = (self._tag + 1) % wire.NO_TAG
+        return self._tag
+
+    def drop(self, task: Task) -> bool:
+        """Forget a pending task and the data it waits for; whether it was pending."""
+        if self.tasks.get(task.itt) is not task:
+            return False
+        del self.tasks[task.itt]
+        transfer = task.transfer
+        if transfer is not None and transfer.tag != wire.NO_TAG:
+            self.solicited -= transfer.length
+            transfer.tag = wire.NO_TAG
+        elif transfer is not None and task in self.thirsty:
+            self.thirsty.remove(task)
+        return True
