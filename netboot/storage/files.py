@@ -216,7 +216,9 @@ def _make(
             os.ftruncate(data, wanted.size)
         finally:
             os.close(data)
-    except FileExistsError:
+    except FileExistsError as problem:
+        if over:
+            raise ImageError(f"{path}: in use by another program") from problem
         raise
     except OSError as problem:
         raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem

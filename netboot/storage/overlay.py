@@ -185,10 +185,10 @@ class Overlay:
         first = offset + _MASK >> SUB_BITS
         last = (end + _MASK if end == self.size else end) >> SUB_BITS
         if first >= last:  # within one sub-cluster, or across one border
-            self._write_zeros(offset, end)
+            self._write_zeros(offset, end, cell)
             return
-        self._write_zeros(offset, first << SUB_BITS)
-        self._write_zeros(max(last << SUB_BITS, offset), end)
+        self._write_zeros(offset, first << SUB_BITS, cell)
+        self._write_zeros(max(last << SUB_BITS, offset), end, cell)
         before = self._cells[first:last]
         if before == cell * len(before):
             return
@@ -207,13 +207,16 @@ class Overlay:
             with self._marks:
                 self._holes += ranges
 
-    def _write_zeros(self, offset: int, end: int) -> None:
-        """Zeros into a part of a sub-cluster, unless it has them already."""
-        for begin in range(offset, end, SUB):
-            until = min(end, (begin | _MASK) + 1)
-            for at, to in ((begin, until), (until, min(begin + SUB, end))):
-                if at < to and self._cells[at >> SUB_BITS] in (GOLDEN, DATA):
-                    self.write(at, bytes(to - at))
+    def _write_zeros(self, offset: int, end: int, cell: bytes) -> None:
+        """Zeros into parts of sub-clusters; those that are zeros at most become allocated."""
+        while offset < end:
+            until = min(end, (offset | _MASK) + 1)
+            sub = offset >> SUB_BITS
+            if self._cells[sub] in (GOLDEN, DATA):
+                self.write(offset, bytes(until - offset))
+            elif cell == _ZERO:
+                self._claim(sub, sub + 1)
+            offset = until
 
     def _bytes(self, offset: int, end: int) -> bytes:
         """What a range that is not ours yet holds, for the rest of a sub-cluster."""

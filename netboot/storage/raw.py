@@ -4,9 +4,9 @@ A golden image is mapped, and what is in memory goes out as slices of the mappin
 copy. A mapping has one danger: when the file shrinks, touching what is gone kills the process
 (SIGBUS). Four things stand between us and that: library files are immutable (mode 0444), QEMU's
 tools are kept from writing by a lock, the size is checked at opening, and a slice is handed out
-only for a range that ``resident`` has just found in the page cache, where truncated pages are
-no more. Everything else is read with ``pread``, which in the same case comes back short: that
-is ``Fault.MEDIUM``, for one command. (A slice that only the kernel touches, in ``sendmsg``, would
+only for a range that ``resident`` has just found in memory, of a file that has its size still.
+Everything else is read with ``pread``, which in the same case comes back short: that is
+``Fault.MEDIUM``, for one command. (A slice that only the kernel touches, in ``sendmsg``, would
 even then be EFAULT, not a signal.)
 """
 
@@ -97,7 +97,12 @@ class Golden:
 
     def resident(self, offset: int, length: int) -> bool:
         if self._honest:
-            known = residency.mapped(self._address, offset, length)
+            # A large folio that truncation could not split stays in the cache past the end of
+            # the file, so the size is asked too (seen on ext4, Linux 6.18).
+            known = (
+                residency.mapped(self._address, offset, length)
+                and os.fstat(self._fd).st_size == self.size
+            )
         else:
             known = residency.cached(self._fd, offset, length)
         self._seen = (offset, offset + length) if known else (0, 0)
@@ -125,6 +130,7 @@ class Golden:
             return
         fd, self._fd = self._fd, -1
         self._seen = (0, 0)
+        self._honest = False  # the address is nobody's now
         self._view.release()
         with contextlib.suppress(BufferError):  # a slice is out: the mapping ends with the last
             self._map.close()
