@@ -187,12 +187,13 @@ class Transfer:
         return self._resend(now)
 
     def abandon(self, reason: str) -> list[Packet]:
-        """End it from outside. With only the last block in doubt it counts as done.
+        """End it from outside. With only the last window in doubt it counts as done.
 
-        Some ROMs start the program as soon as they hold its last block, and never say so.
+        Many clients leave as soon as they hold the last block: then nobody is left to repeat
+        an ACK that was lost, and some ROMs never send it. ``detail`` tells of the doubt.
         """
-        if self._last is not None and self._acked == self._last - 1:
-            return self._end(Outcome.DONE, "the last block was not acknowledged")
+        if self._last is not None and self.progressed:
+            return self._end(Outcome.DONE, "the last window was not acknowledged")
         return self._end(Outcome.FAILED, reason)
 
     def _present(self, now: float) -> list[Packet]:

@@ -1,6 +1,7 @@
 """The server on loopback, against a client written here packet by packet."""
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from netboot.errors import ConfigError
+from netboot.tftp import server as module
 from netboot.tftp import wire
+from netboot.tftp.link import send_segmented
 from netboot.tftp.server import TftpEvent, TftpServer
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, Opcode, OptionAck, Request
 
@@ -321,6 +324,28 @@ def test_a_file_changed_under_way_is_an_error(folder: Path) -> None:
     answer, _, events = serve(folder, talk)
     assert answer == Error(ErrorCode.UNDEFINED, "the file cannot be read")
     assert "changed" in events[-1].detail
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.EAGAIN])
+def test_where_the_kernel_cannot_cut_windows_they_still_arrive(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """An old kernel says EINVAL, some devices EIO; a full buffer EAGAIN, and only once here."""
+    refused = iter([error])
+
+    def first_not(sock: socket.socket, packets: list[Any]) -> None:
+        for code in refused:
+            raise OSError(code, os.strerror(code))
+        send_segmented(sock, packets)
+
+    monkeypatch.setattr(module, "send_segmented", first_not)
+
+    def talk(peer: Peer) -> bytes:
+        return peer.fetch("big", windowsize=16, blksize=1468, timeout=1)
+
+    got, server, _ = serve(folder, talk)
+    assert got == BIG
+    assert bool(server.counters.resent) == (error == errno.EAGAIN)
 
 
 def test_the_largest_block_is_a_setting(folder: Path) -> None:
