@@ -196,7 +196,7 @@ class Unit:
         if not self.loaded:
             self.loaded = True
             self.refresh()
-            self.tell(Code.NOT_READY_TO_READY_CHANGE, but=by)
+            self.tell(Code.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=by)
 
     @property
     def prevented(self) -> bool:

@@ -179,7 +179,10 @@ def test_eject_and_load(make_bench: Callable[..., Bench]) -> None:
     assert bench.asc(READY, nexus=bench.other) == Code.MEDIUM_NOT_PRESENT
     assert bench.run("1B 00 0000 03 00") == Reply()
     assert bench.run(READY) == Reply()
-    assert bench.asc(READY, nexus=bench.other) == Code.NOT_READY_TO_READY_CHANGE
+    assert (
+        bench.asc(READY, nexus=bench.other)
+        == Code.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED
+    )
     assert bench.run(READY, nexus=bench.other) == Reply()
 
 

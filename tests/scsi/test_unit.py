@@ -168,7 +168,7 @@ def test_without_a_medium_no_view_is_clear() -> None:
     assert not mine.clear
     made.load(mine)
     assert mine.clear
-    assert codes(theirs) == [Code.NOT_READY_TO_READY_CHANGE]
+    assert codes(theirs) == [Code.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED]
 
 
 def test_a_nexus_that_comes_while_something_is_reserved_is_held_back() -> None:
