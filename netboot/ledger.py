@@ -114,7 +114,8 @@ def discard(store: Store, overlay: Overlay) -> int:
         if handle >= 0 and not locks.own(handle):
             raise ImageError(
                 f"the overlay of {overlay.mac} over {overlay.image} is in use: its machine is "
-                f"logged in; switch it off, or end its sessions with --force"
+                f"logged in, or was until half a minute ago; switch it off and wait, or end its "
+                f"sessions with --force"
             )
         # The files first: after a crash in between, the record still says what to reset again.
         for suffix in _PARTS:
