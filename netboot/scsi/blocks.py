@@ -233,17 +233,15 @@ def compare_and_write(view: View, cdb: Buffer, edtl: int) -> Action:
     """COMPARE AND WRITE: the first half is compared, the second written (SBC-3 section 5.2)."""
     lba, count = be64(cdb, 2), cdb[13]
     unit = view.unit
-    wrong = _outside(unit, lba, count, 13)
+    offset, half = lba * unit.block_size, count * unit.block_size
+    wrong = _outside(unit, lba, count, 13) or (invalid_field(13) if edtl != 2 * half else None)
     if wrong or not count:
         return wrong or Reply()
-    offset, half = lba * unit.block_size, count * unit.block_size
     fua = cdb[1] & FUA != 0 or not unit.write_cache
 
     def then(data: bytes) -> Action:
         return Compare(offset, data[:half], Store(offset, data[half:], fua))
 
-    if edtl != 2 * half:
-        return invalid_field(13)
     return _collect(cdb, 2 * half, edtl, then)
 
 

@@ -96,11 +96,12 @@ def start_stop_unit(view: View, cdb: Buffer, edtl: int) -> Action:
     if eject:
         if not unit.removable:
             return invalid_field(4, 1)
+        # A lock holds the door either way: libiscsi's suite wants no medium to go in, either.
+        if unit.prevented and not (start and unit.loaded):
+            return refuse(Key.ILLEGAL_REQUEST, Code.MEDIUM_REMOVAL_PREVENTED)
         if start:
             unit.load(view)
             return Reply()
-        if unit.prevented:
-            return refuse(Key.ILLEGAL_REQUEST, Code.MEDIUM_REMOVAL_PREVENTED)
         unit.eject()
         return Flush(immediate)
     if start or no_flush:

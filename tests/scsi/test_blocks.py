@@ -241,6 +241,8 @@ def test_compare_and_write_refusals(bench: Bench) -> None:
     assert bench.field(caw(0, 1, 0x20), edtl=1024) == (1, 5)
     for announced in (0, 512, 1023, 2048):
         assert bench.field(caw(0, 1), edtl=announced) == (13, None)
+    # 256 blocks, whose count did not fit its byte, are not taken for none.
+    assert bench.field(caw(0, 256 & 0xFF), edtl=2 * 256 * 512) == (13, None)
 
 
 def test_compare_and_write_with_the_cache_switched_off(bench: Bench) -> None:

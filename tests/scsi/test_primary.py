@@ -212,6 +212,17 @@ def test_prevent(make_bench: Callable[..., Bench]) -> None:
     assert bench.run("1B 00 0000 02 00") == Flush()
 
 
+def test_a_lock_holds_the_door_either_way(make_bench: Callable[..., Bench]) -> None:
+    bench = removable(make_bench)
+    assert bench.run("1B 00 0000 02 00") == Flush()
+    assert bench.run("1E 000000 01 00") == Reply()
+    assert bench.asc("1B 00 0000 03 00") == Code.MEDIUM_REMOVAL_PREVENTED
+    assert bench.run("1E 000000 00 00") == Reply()
+    assert bench.run("1B 00 0000 03 00") == Reply()
+    assert bench.run("1E 000000 01 00") == Reply()
+    assert bench.run("1B 00 0000 03 00") == Reply()  # it is in already
+
+
 @pytest.mark.parametrize("end", ["logout", "unit reset", "target reset"])
 def test_prevent_ends_with_its_nexus_or_a_reset(make_bench: Callable[..., Bench], end: str) -> None:
     bench = removable(make_bench)
