@@ -1,0 +1,160 @@
+"""``netboot client``: who there is and how far they came, whether the service runs or not."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from netboot.cli.entry import group
+from netboot.control import ControlServer
+from netboot.errors import ConfigError
+from netboot.events import BootEvent, Phase
+from netboot.ledger import Ledger
+from netboot.model import OverlayMode, Version
+from netboot.preflight import StateFolder
+from netboot.state.store import Store
+
+MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
+SETTINGS = """
+[site]
+interface = "br0"
+address = "192.168.77.1/24"
+state = "{state}"
+[dhcp]
+pool = "192.168.77.50-192.168.77.99"
+[[profile]]
+name = "p"
+image = "debian"
+[[client]]
+mac = "52:54:00:00:00:01"
+name = "ws1"
+profile = "p"
+address = "192.168.77.21"
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (tmp_path / "netboot.toml").write_text(SETTINGS.format(state=folder))
+    return folder
+
+
+@pytest.fixture
+def store(state: Path) -> Iterator[Store]:
+    made = Store(f"sqlite:///{state}/netboot.sqlite")
+    yield made
+    made.close()
+
+
+def run(state: Path, *words: object) -> Result:
+    config = ["--config", str(state.parent / "netboot.toml")]
+    return CliRunner().invoke(group, ["client", *map(str, words), *config])
+
+
+def works(state: Path, *words: object) -> str:
+    done = run(state, *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+def boot(store: Store) -> None:
+    store.add_events(
+        [
+            BootEvent(MAC, 100.0, Phase.SEEN, "BIOS asks", fresh=True),
+            BootEvent(MAC, 101.5, Phase.OFFERED, "192.168.77.21"),
+            BootEvent(OTHER, 102.0, Phase.SEEN, "UEFI asks", fresh=True),
+        ]
+    )
+
+
+def test_machines_are_listed(state: Path, store: Store) -> None:
+    boot(store)
+    lines = works(state, "list").splitlines()
+    assert lines[0].split()[:4] == ["NAME", "MAC", "ADDRESS", "PROFILE"]
+    assert lines[1].split()[:7] == ["ws1", MAC, "192.168.77.21", "p", "debian", "-", "offered"]
+    assert lines[2].split()[:4] == ["client-525400000002", OTHER, "-", "-"]
+    told = json.loads(works(state, "list", "--json"))
+    assert [(view["mac"], view["phase"]) for view in told] == [(MAC, "offered"), (OTHER, "seen")]
+
+
+def test_one_machine_is_shown_phase_by_phase(state: Path, store: Store) -> None:
+    boot(store)
+    store.add_version(Version("debian", 1, "/1.raw", 512, "sha256:1", 1.0))
+    Ledger(store, state).overlay_of(MAC, "debian", OverlayMode.PERSISTENT)
+    shown = works(state, "show", "ws1")
+    assert "image      debian version 1\n" in shown
+    assert "(persistent, generation 0, 0 B)" in shown
+    assert "phases         0.0 s  seen     BIOS asks\n" in shown
+    assert "               1.5 s  offered  192.168.77.21\n" in shown
+    assert "stuck?     it was offered a boot program and did not fetch it" in shown
+    assert "read " not in shown  # no service, no counters
+    told = json.loads(works(state, "show", MAC, "--json"))
+    assert told["timeline"][1] == {
+        "phase": "offered",
+        "at": 101.5,
+        "after": 1.5,
+        "detail": "192.168.77.21",
+    }
+    assert told["hint"].startswith("it was offered")
+
+
+def test_a_machine_that_never_spoke_is_shown_too(state: Path) -> None:
+    shown = works(state, "show", "ws1")
+    assert "phases" not in shown
+    assert json.loads(works(state, "show", "ws1", "--json"))["hint"] is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "told"),
+    [
+        ("ws9", "'ws9' is not a MAC address such as 52:54:00:12:34:56, nor is it one of the"),
+        ("52:54:00:00:00:77", "52:54:00:00:00:77 is in no [[client]], and was never seen"),
+    ],
+)
+def test_a_machine_that_is_not_there_is_one_line(state: Path, machine: str, told: str) -> None:
+    done = run(state, "show", machine)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(told)
+
+
+def beside_a_service(state: Path, answer: Any, *words: object) -> Result:
+    """A command while something holds the state folder and answers at the back door."""
+
+    async def counters(_asked: Mapping[str, Any]) -> object:
+        return answer
+
+    done: list[Result] = []
+
+    async def serve() -> None:
+        server = ControlServer(state, {"counters": counters} if answer is not None else {})
+        await server.start()
+        await asyncio.to_thread(lambda: done.append(run(state, *words)))
+        await server.stop()
+
+    held = StateFolder(state)
+    service = threading.Thread(target=lambda: asyncio.run(serve()))
+    service.start()
+    service.join()
+    held.release()
+    return done[0]
+
+
+def test_a_running_service_adds_its_counters(state: Path, store: Store) -> None:
+    row = {"mac": MAC, "sessions": 1, "reads": 7, "read_bytes": 4096, "writes": 2}
+    done = beside_a_service(state, {MAC: {**row, "write_bytes": 1024}}, "show", "ws1")
+    assert "read     4.0 KiB in 7 commands\n" in done.stdout
+    assert "written  1.0 KiB in 2 commands\n" in done.stdout
+
+
+def test_a_service_that_does_not_answer_costs_only_the_counters(state: Path) -> None:
+    done = beside_a_service(state, None, "show", "ws1")
+    assert done.exit_code == 0
+    assert "without counters: this service cannot counters" in done.stderr
+    assert "name     ws1" in done.stdout

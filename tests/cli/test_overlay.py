@@ -1,0 +1,148 @@
+"""``netboot overlay``: listed with the room they take; thrown away only when nobody uses them."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from netboot import config
+from netboot.cli.entry import group
+from netboot.control import ControlServer
+from netboot.errors import ConfigError, ImageError
+from netboot.ledger import Ledger
+from netboot.model import DiskSpec, Overlay, OverlayMode, Version
+from netboot.preflight import StateFolder
+from netboot.state.store import Store
+from netboot.storage.attach import attach
+from netboot.storage.disk import Disk
+
+MAC = "52:54:00:00:00:01"
+KEPT, FRESH = OverlayMode.PERSISTENT, OverlayMode.EPHEMERAL
+
+
+@pytest.fixture(autouse=True)
+def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / "none.toml")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(f"sqlite:///{tmp_path}/netboot.sqlite")
+    golden = tmp_path / "1.raw"
+    golden.write_bytes(bytes(1 << 20))
+    made.add_version(Version("debian", 1, str(golden), 1 << 20, "sha256:1", 1.0))
+    yield made
+    made.close()
+
+
+def opened(store: Store, overlay: Overlay) -> Disk:
+    version = store.version("debian", 1)
+    assert version
+    disk = attach(DiskSpec(version.path, version.size, version.digest, overlay.path))
+    disk.write(0, b"x" * 4096)
+    return disk
+
+
+def run(tmp_path: Path, *words: object) -> Result:
+    return CliRunner().invoke(group, ["overlay", *map(str, words), "--state", str(tmp_path)])
+
+
+def works(tmp_path: Path, *words: object) -> str:
+    done = run(tmp_path, *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+def test_no_overlays_say_where_they_come_from(tmp_path: Path, store: Store) -> None:
+    done = run(tmp_path, "list")
+    assert "no client has an overlay yet: its first login makes one" in done.stderr
+    assert json.loads(works(tmp_path, "list", "--json")) == []
+
+
+def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) -> None:
+    book = Ledger(store, tmp_path)
+    book.begin_boot(MAC, "debian", FRESH)
+    disk = opened(store, book.overlay_of(MAC, "debian", KEPT))
+    disk.flush()
+    lines = works(tmp_path, "list").splitlines()
+    assert lines[0].split()[:5] == ["MAC", "IMAGE", "VERSION", "MODE", "GENERATION"]
+    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no"]
+    assert lines[2].split()[:5] == [MAC, "debian", "1", "persistent", "0"]
+    assert lines[2].endswith("yes")
+    told = json.loads(works(tmp_path, "list", "--json"))
+    assert [(row["mode"], row["in_use"]) for row in told] == [
+        ("ephemeral", False),
+        ("persistent", True),
+    ]
+    assert told[1]["allocated"] >= 4096
+    disk.close()
+
+
+def test_what_a_machine_wrote_is_thrown_away(tmp_path: Path, store: Store) -> None:
+    overlay = Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)
+    opened(store, overlay).close()
+    told = works(tmp_path, "reset", MAC.upper().replace(":", "-"))
+    assert told.startswith(f"{MAC}: 1 overlay(s) thrown away, ")
+    assert store.overlays() == []
+    assert not Path(overlay.path).exists()
+
+
+def test_reset_in_json(tmp_path: Path, store: Store) -> None:
+    overlay = Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)
+    told = json.loads(works(tmp_path, "reset", MAC, "--json"))
+    assert (told["mac"], told["freed"]) == (MAC, 0)
+    assert told["reset"][0]["path"] == overlay.path
+
+
+def test_a_logged_in_machine_keeps_all_it_has(tmp_path: Path, store: Store) -> None:
+    book = Ledger(store, tmp_path)
+    other = book.begin_boot(MAC, "debian", FRESH)
+    assert other
+    opened(store, other).close()
+    disk = opened(store, book.overlay_of(MAC, "debian", KEPT))
+    before = store.overlays()
+    for words in ((), ("--force",)):  # there is no service that could end its sessions
+        done = run(tmp_path, "reset", MAC, *words)
+        assert isinstance(done.exception, ImageError)
+        assert "is in use: its machine is logged in" in str(done.exception)
+        assert store.overlays() == before
+        assert Path(other.path).exists()
+    disk.close()
+    works(tmp_path, "reset", MAC)
+
+
+def test_force_goes_through_the_running_service(tmp_path: Path, store: Store) -> None:
+    Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)
+    asked: list[Mapping[str, Any]] = []
+    done: list[Result] = []
+
+    async def reset(words: Mapping[str, Any]) -> object:
+        asked.append(words)
+        return [1024, 1024]
+
+    async def serve() -> None:
+        server = ControlServer(tmp_path, {"reset": reset})
+        await server.start()
+        await asyncio.to_thread(lambda: done.append(run(tmp_path, "reset", MAC, "--force")))
+        await server.stop()
+
+    held = StateFolder(tmp_path)
+    service = threading.Thread(target=lambda: asyncio.run(serve()))
+    service.start()
+    service.join()
+    held.release()
+    assert asked == [{"do": "reset", "mac": MAC}]
+    assert done[0].stdout == f"{MAC}: 1 overlay(s) thrown away, 2.0 KiB given back\n"
+
+
+def test_a_machine_without_overlay_is_one_line(tmp_path: Path, store: Store) -> None:
+    done = run(tmp_path, "reset", MAC)
+    assert isinstance(done.exception, ImageError)
+    assert str(done.exception) == f"{MAC} has no overlay: netboot overlay list shows who has"
+    done = run(tmp_path, "reset", "ws1")
+    assert isinstance(done.exception, ConfigError)
