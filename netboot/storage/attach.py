@@ -9,9 +9,11 @@ touched. An overlay in turn names the digest it was begun over.
 recovers much of one: call it in a worker thread.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from netboot.errors import ImageError
 from netboot.model import DiskSpec
@@ -32,34 +34,42 @@ class Goldens:
     """
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, int, int], tuple[Golden, int]] = {}
+        self._open: dict[_Key, list[Golden]] = {}  #: as often in the list as it was taken
         self._lock = threading.Lock()
 
     def take(self, path: str, size: int) -> Golden:
         """The open image; ``give_back`` it as often as it was taken."""
         with self._lock:
             try:
-                stat = Path(path).stat()
+                users = self._open.get(_key(path, Path(path).stat()))
             except OSError as problem:
                 raise ImageError(f"{path}: {problem.strerror}") from problem
-            key = (path, stat.st_ino, stat.st_mtime_ns)
-            golden, users = self._open.get(key, (None, 0))
-            if golden is None or stat.st_size != size:
+            if users is None or users[0].size != size:
                 golden = Golden(path, size)
-                key = (path, golden.stat.st_ino, golden.stat.st_mtime_ns)
-            self._open[key] = (golden, users + 1)
-            return golden
+                users = self._open.setdefault(_key(path, golden.stat), [])
+                users.append(golden)
+            else:
+                users.append(users[0])
+            return users[-1]
 
     def give_back(self, golden: Golden) -> None:
         """Close it with its last user."""
         with self._lock:
-            key = (golden.path, golden.stat.st_ino, golden.stat.st_mtime_ns)
-            _, users = self._open[key]
-            if users > 1:
-                self._open[key] = (golden, users - 1)
-            else:
-                del self._open[key]
+            key = _key(golden.path, golden.stat)
+            users = self._open[key]
+            users.remove(golden)
+            if golden not in users:
                 golden.close()
+            if not users:
+                del self._open[key]
+
+
+_Key: TypeAlias = tuple[str, int, int]
+
+
+def _key(path: str, stat: os.stat_result) -> _Key:
+    """What tells a changed file from the one that is open."""
+    return path, stat.st_ino, stat.st_mtime_ns
 
 
 class Borrowed(Filter):

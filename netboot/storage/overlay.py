@@ -41,6 +41,7 @@ _RUNS = re.compile(rb"\x00+|\x01+|[\x02\x03]+")  # by where a read goes
 _ALLOCATION_RUNS = re.compile(rb"[\x00-\x02]+|\x03+")
 _HOLE_RUNS = re.compile(rb"\x03+")
 _ZEROS = bytes(1 << 20)
+_PUNCH_STEP = (16 << 20) >> SUB_BITS  # cells
 
 
 def zeros(length: int) -> list[Buffer]:
@@ -290,11 +291,13 @@ class Overlay:
             raise DiskError(fault_of(problem), text) from problem
 
     def _punch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Give back what is HOLE still; the owner may have to wait for one step of it."""
         for first, last in ranges:
-            with self._marks:
-                for run in _HOLE_RUNS.finditer(self._cells[first:last]):
-                    begin, end = first + run.start() << SUB_BITS, first + run.end() << SUB_BITS
-                    punch(self._data, begin, min(end, self.size) - begin)
+            for at in range(first, last, _PUNCH_STEP):
+                with self._marks:
+                    for run in _HOLE_RUNS.finditer(self._cells[at : min(at + _PUNCH_STEP, last)]):
+                        begin, end = at + run.start() << SUB_BITS, at + run.end() << SUB_BITS
+                        punch(self._data, begin, min(end, self.size) - begin)
 
     def _refusal(self, offset: int) -> DiskError:
         why = self._broken or self._barred

@@ -64,6 +64,27 @@ def test_a_process_opens_each_golden_image_once(bench):
     assert goldens._open == {}
 
 
+def test_another_size_of_an_open_golden_image_is_refused(bench):
+    goldens = Goldens()
+    first = attach(bench.spec(), goldens)
+    bench.disks.append(first)
+    with pytest.raises(ImageError, match="not the 512 it was added with"):
+        attach(bench.spec(size=512, overlay=None), goldens)
+    first.close()
+    assert goldens._open == {}
+
+
+def test_a_golden_image_is_open_as_long_as_anybody_uses_it(bench):
+    goldens = Goldens()
+    first = goldens.take(str(bench.golden), bench.size)
+    assert goldens.take(str(bench.golden), bench.size) is first
+    goldens.give_back(first)
+    assert len(b"".join(first.read(0, 512))) == 512
+    goldens.give_back(first)
+    with pytest.raises(DiskError):
+        first.read(0, 512)
+
+
 def test_everything_is_given_back(bench):
     bench.attach().close()
     before = open_descriptors()

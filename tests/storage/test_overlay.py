@@ -280,6 +280,24 @@ def test_a_hole_is_given_back_after_the_flush(bench):
     ]
 
 
+def test_a_large_hole_is_given_back_in_steps(bench, monkeypatch):
+    big = bench.folder / "big.raw"
+    with big.open("wb") as file:
+        file.truncate(40 << 20)
+    disk = bench.attach(golden=str(big), size=40 << 20, overlay=str(bench.folder / "big.qcow2"))
+    disk.write(0, b"w" * (40 << 20))
+    disk.unmap(SUB, (40 << 20) - SUB)
+    calls = order_of_calls(monkeypatch, disk)
+    disk.flush()
+    step = 16 << 20
+    assert [call for call in calls if "punch" in call] == [
+        f"punch {SUB} {step}",
+        f"punch {SUB + step} {step}",
+        f"punch {SUB + 2 * step} {(8 << 20) - SUB}",
+    ]
+    assert Path(bench.folder, "big.data").stat().st_blocks * 512 == SUB
+
+
 def test_zeros_keep_their_space(bench):
     disk = bench.attach()
     disk.write(0, b"w" * CLUSTER)
