@@ -38,6 +38,8 @@ from netboot.http.views import Health, Views, jsonable
 from netboot.journal import Journal
 from netboot.ledger import Ledger
 from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Site, Stage, canonical_mac
+from netboot.ndp.engine import Engine as RouterEngine
+from netboot.ndp.server import RouterServer, hardware_address
 from netboot.overview import Overview
 from netboot.sight import Sight
 from netboot.state.store import Store
@@ -156,7 +158,13 @@ class Service:
                     clock=self._clock,
                 )
             )
+        if site.dhcp_mode is DhcpMode.FULL:
+            solicited = RouterEngine(hardware_address(site.interface), self._is_ours)
+            await self._open(RouterServer(solicited, site.interface))
         self._ready = True
+
+    def _is_ours(self, mac: str) -> bool:
+        return profiles.assign(mac, self.site).profile is not None
 
     async def _open(self, part: "Part") -> None:
         """Start a part, and see to it that it is stopped, also when its start fails."""
@@ -166,14 +174,13 @@ class Service:
     def _make_engine(self) -> Engine:
         own = self.site.address.ip
         pool = self.settings.dhcp.pool or (own, own)  # no pool in mode proxy or off: our own
-        servers = self.settings.name_servers
         return Engine(
             self.site,
             (pool[0], pool[1]),
             int(self.settings.dhcp.lease),
             lambda client: plan(client, self.site),
             leases=self._store.leases(),
-            dns=servers[0] if servers else None,
+            dns=self.settings.name_servers,
         )
 
     # What the parts ask.
