@@ -85,10 +85,12 @@ class Transfer:
         "_acked",
         "_again",
         "_copies",
+        "_count",
         "_greeting",
         "_last",
         "_read",
         "_sent",
+        "_size",
         "_terms",
         "_total",
         "_tries",
@@ -103,6 +105,8 @@ class Transfer:
     def __init__(self, read: Read, terms: Terms) -> None:
         self._read = read
         self._terms = terms
+        self._size = terms.blksize
+        self._count = terms.window
         self._greeting: bytes | None = None  # the OACK, until ACK 0 has come
         if terms.granted:
             self._greeting = wire.encode(wire.OptionAck(terms.granted))
@@ -135,7 +139,7 @@ class Transfer:
         """Bytes that the client has acknowledged."""
         if self._acked == self._last:
             return self._total
-        return self._acked * self._terms.blksize
+        return self._acked * self._size
 
     def start(self, now: float) -> list[Packet]:
         """The OACK, or the first window."""
@@ -209,38 +213,38 @@ class Transfer:
         return packets
 
     def _repeated(self, now: float) -> list[Packet]:
-        if self._terms.window == 1 or self._wary:
+        if self._count == 1 or self._wary:
             self.ignored += 1
             return _NOTHING
         return self._resend(now)
 
     def _window(self, now: float) -> list[Packet]:
         """The blocks after the last acknowledged one."""
-        size, first = self._terms.blksize, self._acked
-        count = self._terms.window
+        size, count, first = self._size, self._count, self._acked
         try:
             body = self._read(first * size, count * size)
         except OSError as error:
             return self._stop(f"the file cannot be read: {error}")
-        self._wait(now)
+        whole = len(body) == count * size
         if count == 1:
             packets: list[Packet] = [(wire.data_header(first + 1), body)]
         else:
-            whole = memoryview(body)
-            count = min(count, len(body) // size + 1)
+            view = memoryview(body)
+            count = count if whole else len(body) // size + 1
             packets = [
-                (wire.data_header(first + 1 + i), whole[i * size : (i + 1) * size])
+                (wire.data_header(first + 1 + i), view[i * size : (i + 1) * size])
                 for i in range(count)
             ]
         self._sent = first + count
-        if len(body) < self._terms.window * size:
+        if not whole:
             self._last = self._sent
             self._total = first * size + len(body)
+        self._wait(now)
         return packets
 
     def _wait(self, now: float) -> None:
         wait = self._terms.timeout
-        if not self._terms.fixed_timeout:
+        if self._tries and not self._terms.fixed_timeout:
             wait = min(wait * 2**self._tries, LONGEST_WAIT)
         self.deadline = now + wait
 

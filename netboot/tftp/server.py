@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: A request is at most 512 bytes (RFC 2347 section 2), an ACK has four: more is garbage anyway.
 _LARGEST = 2048
+#: What a client says in a transfer: four bytes, or an ERROR with a short text.
+_LARGEST_ANSWER = 256
 #: Datagrams taken from one socket before the others have their turn.
 _BATCH = 32
 #: How often the kernel may say that nobody listens before we believe it.
@@ -87,7 +89,8 @@ class _Session:
         self.transfer: Transfer
         self.timer: asyncio.TimerHandle | None = None
         self.heard = 0.0  #: when the client last said something
-        self.refusals = 0
+        self.refusals = 0  #: that the kernel told of, since the client last got on
+        self.delivered = 0
         self.started = False
 
 
@@ -258,38 +261,36 @@ class TftpServer:
     # -- a transfer ------------------------------------------------------------------------
 
     def _readable(self, session: _Session) -> None:
-        for _ in range(_BATCH):
-            try:
-                data = session.sock.recv(_LARGEST)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._unreachable(session)
-                return
-            self._hear(session, data, self._loop.time())
-            if session.transfer.outcome is not None:
-                return
+        """One datagram a wake-up: in lock-step there is never a second one."""
+        try:
+            data = session.sock.recv(_LARGEST_ANSWER)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unreachable(session)
+            return
+        self._hear(session, data, self._loop.time())
 
     def _hear(self, session: _Session, data: bytes, now: float) -> None:
         session.heard = now
-        packets = session.transfer.receive(data, now)
-        if packets:
-            session.refusals = 0
-        self._send(session, packets)
+        self._send(session, session.transfer.receive(data, now))
 
     def _send(self, session: _Session, packets: list[Packet]) -> None:
         """Hand packets to the kernel; what it does not take counts as lost on the way."""
         transfer = session.transfer
         if packets:
             try:
-                self._transmit(session, packets)
+                if len(packets) == 1 and not self._single_port:
+                    session.sock.send(b"".join(packets[0]))  # cheaper than to gather two
+                else:
+                    self._transmit(session, packets)
             except ConnectionRefusedError:
                 self._unreachable(session)
             except OSError as error:
                 log.debug("TFTP: sending to %s failed: %s", session.peer[0], error)
-        if transfer.started and not session.started:
-            session.started = True
-            self._publish(TftpEvent(session.peer[0], session.name, "start"))
+            if not session.started and transfer.started:
+                session.started = True
+                self._publish(TftpEvent(session.peer[0], session.name, "start"))
         if transfer.outcome is not None:
             self._settle(session)
 
@@ -298,7 +299,7 @@ class TftpServer:
             for packet in packets:
                 session.sock.sendmsg(packet, (), 0, session.peer)
             return
-        if len(packets) > 1 and session.segment:
+        if session.segment:
             try:
                 send_segmented(session.sock, packets)
                 return
@@ -313,7 +314,9 @@ class TftpServer:
 
     def _unreachable(self, session: _Session) -> None:
         """The kernel says that nobody listens there. Once may be a firmware between two drivers."""
-        session.refusals += 1
+        delivered = session.transfer.delivered
+        session.refusals = session.refusals + 1 if delivered == session.delivered else 1
+        session.delivered = delivered
         if session.refusals >= _REFUSALS:
             session.transfer.abandon("the client's port is closed")
             self._settle(session)
