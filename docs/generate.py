@@ -39,6 +39,7 @@ def tree() -> str:
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"settings": settings_text.documentation, "tree": tree},
+    "docs/settings.md": {"settings": settings_text.documentation},
 }
 
 

@@ -8,7 +8,7 @@ happen. It never raises for what a packet says, and never answers a machine that
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -65,7 +65,7 @@ class Engine:
         lease_seconds: int,
         plan: Callable[[Client], BootPlan | None],
         leases: Iterable[Lease] = (),
-        dns: IPv4Address | None = None,
+        dns: Sequence[IPv4Address] = (),
         *,
         probe: bool = True,
     ) -> None:
@@ -76,13 +76,13 @@ class Engine:
         self.leases = Leases(
             site.address.network,
             pool,
-            excluded=[a for a in (site.address.ip, site.router, dns) if a is not None],
+            excluded=[a for a in (site.address.ip, site.router, *dns) if a is not None],
             reserved={mac: host.address for mac, host in site.hosts.items() if host.address},
             leases=leases,
         )
         self.counters: Counter[str] = Counter()
         self._plan = plan
-        self._dns = dns
+        self._dns = tuple(dns)
         self._probe = probe
         self._proxy = site.dhcp_mode is DhcpMode.PROXY
         self._boots = Boots()

@@ -64,7 +64,7 @@ class Facts:
     message: int  #: OFFER, ACK or NAK
     address: IPv4Address = UNSPECIFIED  #: yiaddr
     seconds: int | None = None  #: of the lease; None: this reply leases nothing
-    dns: IPv4Address | None = None
+    dns: tuple[IPv4Address, ...] = ()
     proxy: bool = False  #: another server gives the addresses
     boot_service: bool = False  #: the reply leaves from port 4011
     text: str = ""  #: why not, in a NAK
@@ -280,7 +280,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Option.DNS_SERVERS,
-        lambda facts: (facts.dns,) if facts.dns else None,
+        lambda facts: facts.dns or None,
         "our own DNS; a URL with a name needs it",
         always=_BOOTING,
         asked=_ONLY_OS,

@@ -208,7 +208,7 @@ class Kit:
     ) -> Lan:
         site = a_site(mode, **fields)
         plan = a_plan(site, script)
-        return Lan(Engine(site, pool, 3600, plan, leases, site.address.ip, probe=probe))
+        return Lan(Engine(site, pool, 3600, plan, leases, [site.address.ip], probe=probe))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def facts(kit: Any, who: str, *extra: tuple[Any, Any], **fields: Any) -> Facts:
         "message": OFFER,
         "address": YOURS,
         "seconds": 3600,
-        "dns": OURS,
+        "dns": (OURS,),
     }
     return Facts(**{**defaults, **fields})
 

@@ -30,7 +30,7 @@ def facts(kit: Any, who: str, *extra: tuple[Any, Any], mode: str = "full", **fie
         "message": OFFER,
         "address": IPv4Address("192.168.77.50"),
         "seconds": 3600,
-        "dns": site.address.ip,
+        "dns": (site.address.ip,),
         "proxy": mode == "proxy",
     }
     return Facts(**{**defaults, **fields})
@@ -198,7 +198,7 @@ def test_an_inform_leases_nothing(kit: Any) -> None:
 def test_what_the_site_has_not_is_not_sent(kit: Any, missing: str) -> None:
     given = facts(kit, "OS")
     if missing == "dns":
-        assert 6 not in told(replace(given, dns=None))
+        assert 6 not in told(replace(given, dns=()))
     elif missing == "router":
         assert 3 not in told(replace(given, site=replace(given.site, router=None)))
     else:

@@ -55,7 +55,7 @@ class Service:
     def run(self, story: Callable[[], Awaitable[None]]) -> Engine:
         """Serve while ``story`` goes on; a new server each time, as after a restart."""
         kept = list(self.kept.values())
-        engine = Engine(self.site, POOL, 3600, self.plan, kept, self.site.address.ip)
+        engine = Engine(self.site, POOL, 3600, self.plan, kept, [self.site.address.ip])
         server = DhcpServer(engine, "srv0", SERVER.ip, self.keep, self.told.append)
 
         async def main() -> None:

@@ -51,7 +51,7 @@ def conversation(mode: DhcpMode, program: dict[int, bytes]) -> list[Send]:
     """OFFER and ACK, the answer of port 4011, and a NAK."""
     site = Site("br0", SERVER, "lab.netboot", mode, router=IPv4Address("192.168.77.254"))
     pool = (IPv4Address("192.168.77.50"), IPv4Address("192.168.77.60"))
-    engine = Engine(site, pool, 3600, plan, dns=SERVER.ip)
+    engine = Engine(site, pool, 3600, plan, dns=[SERVER.ip])
     yours = pool[0].packed
 
     def say(kind: int, port: int = 67, **fields: Any) -> list[Any]:
