@@ -18,6 +18,8 @@ from pathlib import Path
 from netboot.errors import ConfigError
 from netboot.rooted import resolve
 
+#: Bytes that must fit into the state folder: a few transactions, and a line or two of logs.
+_ROOM = 1 << 20
 #: How often, and how many seconds apart, the lock of the state folder is tried.
 _TRIES, _PAUSE = 5, 0.05
 _ROUTES = Path("/proc/net/route")
@@ -127,12 +129,14 @@ class StateFolder:
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_ROOM))
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            way_out = "make room" if full else "run as root"
             raise ConfigError(
-                f"site.state: {folder} cannot be written to ({error.strerror}): run as root, or "
+                f"site.state: {folder} cannot be written to ({error.strerror}): {way_out}, or "
                 f"choose another folder"
             ) from None
         if not self._take():

@@ -449,6 +449,50 @@ def test_missing_files_are_one_line(world: World) -> None:
     assert "1.raw of image debian is gone: bring it back, or " in world.refused()
 
 
+FULL = """
+mount -t tmpfs -o size={size}k none "{state}"
+cp -a "{kept}/." "{state}" && head -c 100M /dev/zero > "{state}/filler"
+exec {python} -m netboot serve --config "{settings}"
+"""
+
+
+@pytest.mark.interop
+def test_no_room_on_the_disk_is_one_line(world: World) -> None:
+    """The mount is the process's own: it is gone with it."""
+    kept = world.folder / "kept"
+    (world.state / "images" / "debian" / "1.raw").rename(world.folder / "elsewhere")
+    world.state.rename(kept)
+    world.state.mkdir()
+    script = FULL.format(
+        size=512, state=world.state, kept=kept, python=sys.executable, settings=world.settings
+    )
+    done = world.inside(world.server, "sh", "-c", script)
+    line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert line == (
+        f"netboot: site.state: {world.state} cannot be written to (No space left on device): "
+        "make room, or choose another folder"
+    )
+
+
+@pytest.mark.interop
+def test_a_golden_file_changed_behind_our_back_is_refused(world: World) -> None:
+    with world.service() as running:
+        lease(world)
+        golden = world.state / "images" / "debian" / "1.raw"
+        golden.chmod(0o644)
+        with golden.open("r+b") as file:
+            file.write(b"changed")
+        words = ["iscsi-ls", "-s", "-i", INITIATOR, f"iscsi://{OURS}"]
+        done = world.inside(world.client, *words)
+        assert "Lun:0" not in done.stdout
+        running.wait_for("changed since it was added")
+        assert f"ws1 ({MAC}): its disk: " in running.words
+        assert list(world.state.glob("overlays/*.qcow2")) == []
+        assert running.get("/healthz")["ok"] is True
+
+
 HOLD = """
 import socket, sys
 kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
