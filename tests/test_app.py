@@ -370,6 +370,29 @@ def test_overlays_are_reset_beside_the_service(world: World) -> None:
         world.at_client("qemu-io", "-c", "read -P 0xaa 0 64k", *disk)
 
 
+@pytest.mark.interop
+@pytest.mark.parametrize("mode", ["proxy", "off"])
+def test_addresses_may_be_somebody_elses(world: World, mode: str) -> None:
+    world.change('mode = "full"', f'mode = "{mode}"')
+    world.change('pool = "192.168.77.50-192.168.77.99"\n', "")
+    world.at_client("ip", "address", "add", "192.168.77.200/24", "dev", "eth0")
+    with world.service() as running:
+        if mode == "proxy":
+            assert discover(world, MAC, 1) == ["0.0.0.0", "undionly.kpxe"]
+        else:
+            assert discover(world, MAC, 1, patience=0.5) == ["silence"]
+        world.at_client("curl", "-sf", f"tftp://{OURS}/undionly.kpxe")
+        assert "Lun:0" in world.at_client(
+            *("iscsi-ls", "-s", "-i", INITIATOR, f"iscsi://{OURS}"),
+        )
+        world.at_client("curl", "-sf", "-X", "POST", f"http://{OURS}:8080/api/v1/ready")
+        phases = [step["phase"] for step in running.get(f"/api/v1/clients/{MAC}")["timeline"]]
+        # The kernel's neighbours tell whose address it is.
+        assert [phase for phase in phases if phase in ("loader", "login", "ready")] == [
+            *("loader", "login", "ready")
+        ]
+
+
 # Bad input.
 
 
