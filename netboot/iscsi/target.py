@@ -11,9 +11,7 @@ from typing import Protocol, TypeVar
 
 from netboot.iscsi.keys import TARGET_PORTAL_GROUP
 
-_NAME = re.compile(
-    r"iqn\.\d{4}-\d{2}\.[^\s,;/]+|eui\.[0-9A-Fa-f]{16}|naa\.(?:[0-9A-Fa-f]{16}){1,2}"
-)
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f,;=/\\]+")
 NAME_LIMIT = 223
 
 #: The IANA enterprise number of Fen Systems in an ISID of IANA format: an iPXE.
@@ -23,7 +21,10 @@ IPXE_ISID = bytes.fromhex("40002723")
 
 
 def valid_name(name: str) -> bool:
-    """Whether ``name`` is an iSCSI name of a known form, at most 223 bytes."""
+    """Whether ``name`` can be an iSCSI name: at most 223 bytes, nothing that is never in one.
+
+    Its form (iqn, eui, naa) is not policed: who may log in is decided by the whole name.
+    """
     return len(name.encode()) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
 
 

@@ -1,0 +1,200 @@
+"""CHAP: digests that others computed, every algorithm, mutual proof, and the attacks."""
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netboot.errors import WireError
+from netboot.iscsi import auth
+from netboot.iscsi.auth import AuthFailure, ChapExchange
+from netboot.model import Chap
+
+ONE_WAY = Chap("ws1", "a secret of 12+")
+MUTUAL = Chap("ws1", "a secret of 12+", "lab", "another secret!")
+
+
+def entropy(count: int) -> bytes:
+    return bytes(range(0x21, 0x21 + count))
+
+
+def exchange(chap: Chap = ONE_WAY) -> ChapExchange:
+    return ChapExchange(chap, entropy)
+
+
+def challenge(of: ChapExchange, algorithms: str = "5") -> tuple[int, int, bytes]:
+    keys = dict(of.step({"CHAP_A": algorithms}))
+    assert list(keys) == ["CHAP_A", "CHAP_I", "CHAP_C"]
+    return int(keys["CHAP_A"]), int(keys["CHAP_I"]), auth.read_binary(keys["CHAP_C"])
+
+
+def proof(of: ChapExchange, algorithms: str = "5", secret: str = "a secret of 12+") -> str:
+    algorithm, identifier, random = challenge(of, algorithms)
+    return "0x" + auth.response(algorithm, identifier, secret, random).hex()
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "size"),
+    [(5, "md5", 16), (6, "sha1", 20), (7, "sha256", 32), (8, "sha3_256", 32)],
+)
+def test_each_number_is_the_digest_that_iana_says(number: int, name: str, size: int) -> None:
+    expected = hashlib.new(name, b"\x09" + b"secret" + b"challenge").digest()
+    assert auth.response(number, 9, "secret", b"challenge") == expected
+    assert len(expected) == size
+
+
+@pytest.mark.parametrize("number", auth.ALGORITHMS)
+def test_a_login_with_each_algorithm(number: int) -> None:
+    of = exchange()
+    answer = proof(of, str(number))
+    assert not of.done
+    assert of.step({"CHAP_N": "ws1", "CHAP_R": answer}) == []
+    assert of.done
+
+
+def test_the_initiators_order_decides_among_what_we_allow() -> None:
+    assert challenge(exchange(), "7,5")[0] == 7
+    assert challenge(exchange(), "5,7")[0] == 5
+    assert challenge(exchange(Chap("a", "b", algorithms=(5,))), "7,5")[0] == 5
+    assert challenge(exchange(), "99,,x,8")[0] == 8
+
+
+@pytest.mark.parametrize("offer", ["", "56", "4", "x", "5x"])
+def test_no_common_algorithm(offer: str) -> None:
+    with pytest.raises(AuthFailure, match="no common algorithm"):
+        exchange().step({"CHAP_A": offer})
+
+
+def test_chap_begins_with_the_algorithm() -> None:
+    with pytest.raises(AuthFailure):
+        exchange().step({"CHAP_N": "ws1", "CHAP_R": "0x00"})
+    with pytest.raises(AuthFailure):
+        exchange().step({"CHAP_A": "5", "CHAP_N": "ws1"})
+
+
+def test_an_empty_request_changes_nothing() -> None:
+    of = exchange()
+    assert of.step({}) == []
+    assert not of.done
+
+
+def test_an_answer_in_base64() -> None:
+    of = exchange()
+    raw = auth.read_binary(proof(of))
+    answer = "0b" + base64.b64encode(raw).decode()
+    assert of.step({"CHAP_N": "ws1", "CHAP_R": answer}) == []
+    assert of.done
+
+
+@pytest.mark.parametrize("name", ["ws2", "", "0x777331"])
+def test_a_wrong_name_is_not_told_from_a_wrong_secret(name: str) -> None:
+    of = exchange()
+    answer = proof(of)
+    with pytest.raises(AuthFailure, match="name or secret is wrong"):
+        of.step({"CHAP_N": name, "CHAP_R": answer})
+    assert not of.done
+
+
+def test_a_name_that_looks_like_hexadecimal_is_plain_text() -> None:
+    of = exchange(Chap("0x1234", "a secret of 12+"))
+    assert of.step({"CHAP_N": "0x1234", "CHAP_R": proof(of)}) == []
+    assert of.done
+
+
+@pytest.mark.parametrize("answer", ["", "0x", "0xzz", "plain", "0b%%%", "0x00"])
+def test_answers_that_are_none(answer: str) -> None:
+    of = exchange()
+    challenge(of)
+    with pytest.raises(AuthFailure):
+        of.step({"CHAP_N": "ws1", "CHAP_R": answer})
+
+
+def test_mutual() -> None:
+    of = exchange(MUTUAL)
+    answer = proof(of, "7")
+    keys = of.step({"CHAP_N": "ws1", "CHAP_R": answer, "CHAP_I": "200", "CHAP_C": "0x0102"})
+    ours = hashlib.sha256(bytes([200]) + b"another secret!" + b"\1\2").hexdigest()
+    assert keys == [("CHAP_N", "lab"), ("CHAP_R", "0x" + ours)]
+    assert of.done
+
+
+def test_our_own_challenge_is_not_answered() -> None:
+    of = exchange(MUTUAL)
+    algorithm, identifier, random = challenge(of)
+    answer = "0x" + auth.response(algorithm, identifier, MUTUAL.secret, random).hex()
+    with pytest.raises(AuthFailure, match="reflection"):
+        of.step({"CHAP_N": "ws1", "CHAP_R": answer, "CHAP_I": "1", "CHAP_C": "0x" + random.hex()})
+    assert not of.done
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"CHAP_I": "1"},
+        {"CHAP_C": "0x01"},
+        {"CHAP_I": "256", "CHAP_C": "0x01"},
+        {"CHAP_I": "-1", "CHAP_C": "0x01"},
+        {"CHAP_I": "1", "CHAP_C": "0x"},
+        {"CHAP_I": "1", "CHAP_C": "01"},
+        {"CHAP_I": "1", "CHAP_C": "0x" + "00" * 1025},
+    ],
+)
+def test_challenges_that_are_none(theirs: dict[str, str]) -> None:
+    of = exchange(MUTUAL)
+    answer = proof(of)
+    with pytest.raises(AuthFailure):
+        of.step({"CHAP_N": "ws1", "CHAP_R": answer, **theirs})
+    assert not of.done
+
+
+def test_no_proof_of_us_without_a_mutual_secret() -> None:
+    of = exchange()
+    answer = proof(of)
+    with pytest.raises(AuthFailure, match="no mutual secret"):
+        of.step({"CHAP_N": "ws1", "CHAP_R": answer, "CHAP_I": "1", "CHAP_C": "0x01"})
+
+
+def test_nothing_follows_the_end() -> None:
+    of = exchange()
+    of.step({"CHAP_N": "ws1", "CHAP_R": proof(of)})
+    with pytest.raises(AuthFailure):
+        of.step({"CHAP_A": "5"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0x0a", b"\n"), ("0Xa", b"\n"), ("0bYQ==", b"a"), ("0BYQ==", b"a")]
+)
+def test_binary_values(text: str, value: bytes) -> None:
+    assert auth.read_binary(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "0c00", "0xgg", "0bY", "0b Y Q =", "é"])
+def test_what_is_no_binary_value(text: str) -> None:
+    with pytest.raises(WireError):
+        auth.read_binary(text)
+
+
+@given(st.binary(max_size=100))
+def test_binary_values_survive_both_spellings(value: bytes) -> None:
+    assert auth.read_binary("0x" + value.hex()) == value
+    assert auth.read_binary("0b" + base64.b64encode(value).decode()) == value
+
+
+KEYS = st.sampled_from(["CHAP_A", "CHAP_N", "CHAP_R", "CHAP_I", "CHAP_C"])
+
+
+@given(st.lists(st.dictionaries(KEYS, st.text(max_size=30), max_size=5), max_size=5))
+def test_no_conversation_gets_in_without_the_secret(talk: list[dict[str, str]]) -> None:
+    of = exchange(MUTUAL)
+    try:
+        for keys in talk:
+            of.step(keys)
+    except AuthFailure:
+        pass
+    assert not of.done
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "secret" not in repr(MUTUAL).replace("mutual_secret", "")

@@ -1,0 +1,105 @@
+"""The command window and what a pending task holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netboot.iscsi.session import READ, WINDOW, WRITE, Session, Task, Transfer
+from netboot.iscsi.target import Identity
+from netboot.iscsi.wire import NO_TAG
+
+
+def session(cmd_sn: int = 1) -> Session:
+    made = Session(Identity("iqn.a", b"123456", "iqn.t"))
+    made.open_window(cmd_sn)
+    return made
+
+
+def task(itt: int = 1, flags: int = WRITE, edtl: int = 4096) -> Task:
+    return Task(itt, 0, flags, edtl, bytes(16), b"", False)
+
+
+@pytest.mark.parametrize("cmd_sn", [0, 1, 0xFFFFFFF0, 0xFFFFFFFF])
+def test_the_window_opens_at_the_login(cmd_sn: int) -> None:
+    opened = session(cmd_sn)
+    assert opened.exp_cmd_sn == cmd_sn
+    assert opened.max_cmd_sn == (cmd_sn + WINDOW - 1) & 0xFFFFFFFF
+
+
+@given(st.integers(0, 0xFFFFFFFF), st.integers(-300, 300))
+def test_next_early_or_ignored(start: int, step: int) -> None:
+    expected = session(start).expected(start + step & 0xFFFFFFFF)
+    if step == 0:
+        assert expected is True
+    elif 0 < step < WINDOW:
+        assert expected is None
+    else:
+        assert expected is False
+
+
+def test_the_window_counts_tasks_that_are_under_way() -> None:
+    opened = session(0xFFFFFFF0)
+    for _ in range(WINDOW):
+        assert opened.expected(opened.exp_cmd_sn) is True
+        opened.arrived()
+    assert opened.expected(opened.exp_cmd_sn) is False  # closed
+    opened.answered()
+    assert opened.expected(opened.exp_cmd_sn) is True
+    assert opened.max_cmd_sn == opened.exp_cmd_sn
+
+
+def test_tags_never_are_the_reserved_one() -> None:
+    opened = session()
+    opened._tag = NO_TAG - 2
+    assert [opened.next_tag() for _ in range(3)] == [NO_TAG - 1, 0, 1]
+
+
+def test_what_a_command_says_of_itself() -> None:
+    write = task(flags=0x80 | WRITE | 2)
+    assert (write.order, write.write_length, write.read_length) == (2, 4096, 0)
+    read = task(flags=0x80 | READ | 1)
+    assert (read.order, read.write_length, read.read_length) == (1, 0, 4096)
+    neither = task(flags=0x80)
+    assert (neither.write_length, neither.read_length) == (0, 0)
+
+
+def test_a_task_keeps_a_copy_of_what_lies_in_the_receive_buffer() -> None:
+    buffer = bytearray(b"data")
+    kept = Task(1, 0, WRITE, 4, bytes(16), memoryview(buffer), False)
+    kept.keep()
+    buffer[:] = b"else"
+    assert kept.data == b"data"
+    kept.keep()
+    assert kept.data == b"data"
+
+
+def test_dropping_a_task_gives_its_budget_back() -> None:
+    opened, pending = session(), task()
+    pending.transfer = Transfer(False, bytearray(), wanted=4096, length=4096, tag=5)
+    opened.tasks[pending.itt] = pending
+    opened.solicited = 4096
+    assert opened.drop(pending)
+    assert (opened.solicited, opened.tasks, pending.transfer.tag) == (0, {}, NO_TAG)
+    assert not opened.drop(pending)
+    assert opened.solicited == 0
+
+
+def test_dropping_a_thirsty_task() -> None:
+    opened, pending = session(), task()
+    pending.transfer = Transfer(False, bytearray(), wanted=4096)
+    opened.tasks[pending.itt] = pending
+    opened.thirsty.append(pending)
+    assert opened.drop(pending)
+    assert not opened.thirsty
+
+
+def test_another_task_of_the_same_tag_is_not_dropped() -> None:
+    opened = session()
+    pending, other = task(itt=3), task(itt=3)
+    opened.tasks[3] = pending
+    assert not opened.drop(other)
+    assert opened.tasks == {3: pending}
+
+
+def test_what_is_here() -> None:
+    assert Transfer(False, bytearray(b"abc"), start=10).here == 13
