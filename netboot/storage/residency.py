@@ -61,7 +61,10 @@ def mapped(address: int, offset: int, length: int) -> bool:
 
 
 def cached(fd: int, offset: int, length: int) -> bool:
-    """The same for an open file without a mapping, by a read that must not wait."""
+    """The same for an open file without a mapping, by a read that must not wait.
+
+    After a "no" the kernel may already be reading what was asked for.
+    """
     end = offset + length
     while offset < end:
         want = min(end - offset, _SCRATCH)
