@@ -34,7 +34,7 @@ def state_folder(function: Function) -> Function:
         "--state",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="NETBOOT_STATE",
-        help=f"The state folder.  [that of the settings, else {_STATE}]",
+        help=f"The state folder.  [that of the settings, else {_STATE}; without root one of your own]",
     )
     return state(config_file(function))
 
@@ -74,14 +74,23 @@ def settings(config: Path | None) -> "Settings":
 
 
 def place(state: Path | None, config: Path | None) -> Place:
-    """``--state`` wins; then the settings file, where there is one; then the default."""
+    """``--state`` wins; then the settings file, where there is one; then the default.
+
+    A user who is not root has a state of their own, below XDG_STATE_HOME: images for ``boot`` and
+    ``lab``, which need no root either.
+    """
     from netboot.config import DEFAULT_FILE, DEFAULT_STATE, load
 
     if state is None and (config is not None or DEFAULT_FILE.exists()):
         site = load(config or DEFAULT_FILE).site
         return Place(site.state, site.url)
-    folder = (state or DEFAULT_STATE).absolute()
+    folder = (state or (DEFAULT_STATE if os.geteuid() == 0 else _own_state())).absolute()
     return Place(folder, f"sqlite:///{folder}/netboot.sqlite")
+
+
+def _own_state() -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "netboot"
 
 
 def mac_of(machine: str, site: "Site | None") -> str:

@@ -53,6 +53,15 @@ def test_else_the_default_file_then_the_default(
     assert options.place(None, None).folder == tmp_path / "c"
 
 
+def test_without_root_a_state_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options.os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
+    assert options.place(None, None).folder == Path("/xdg/netboot")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert options.place(None, None).folder == Path("/home/ann/.local/state/netboot")
+
+
 def test_a_relative_state_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     found = options.place(Path("here"), None)
