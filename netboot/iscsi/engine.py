@@ -78,7 +78,7 @@ class Connection:
         self.data_to_send = self.answers.take
         self._texts = Texts(portal)
         self._cid = 0
-        self._held = False  #: nothing is parsed before a Knock or an Arrived was answered
+        self.held = False  #: nothing is parsed before a Knock or an Arrived was answered
         self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
         self._early: dict[int, bytes] = {}  #: whole PDUs behind a gap, by CmdSN
         self._events: list[Event] = []
@@ -93,7 +93,7 @@ class Connection:
         if self.ended:
             return events
         try:
-            if self._held:
+            if self.held:
                 self._tail += view
             else:
                 at = self._finish_tail(view) if self._tail else 0
@@ -106,7 +106,7 @@ class Connection:
 
     def _resume(self) -> list[Event]:
         """Go on with what came while the parser was held."""
-        self._held = False
+        self.held = False
         came, self._tail = self._tail, bytearray()
         return self.receive(memoryview(came))
 
@@ -141,7 +141,7 @@ class Connection:
         pending = session.tasks
         fast = self.full and self.answers.plain and not session.discovery
         append = self._events.append
-        while end - at >= BHS and not self._held and not self.ended:
+        while end - at >= BHS and not self.held and not self.ended:
             op, flags, word, lun, itt, edtl, cmd_sn, _, cdb = unpack(view, at)
             # The data path: a SCSI command, the next in order, without additional headers. It
             # is answered in the order of arrival and never waits here, so the window is open.
@@ -337,7 +337,7 @@ class Connection:
         self._login_head = itt, isid
         outcome = self.login.receive(Request(flags, low, isid, tsih, cid, bytes(data)))
         if isinstance(outcome, Knock):
-            self._held = True
+            self.held = True
             self._events.append(outcome)
         else:
             self._login_answer(outcome)
@@ -358,7 +358,7 @@ class Connection:
         session.identity = login.identity
         session.discovery = login.discovery
         keys.apply(session.parameters, login.agreed)
-        self._held = True
+        self.held = True
         self._last = answer
         self._events.append(Arrived(session, login.admission))
 

@@ -182,7 +182,9 @@ class Peer(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         transport = self._transport
-        if transport is not None and not (self._full or self.closed or transport.is_closing()):
+        if transport is None or transport.is_closing():
+            return
+        if not (self._full or self.closed or self.engine.held):
             transport.resume_reading()
 
     def _finish(self) -> None:

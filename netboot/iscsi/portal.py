@@ -7,6 +7,7 @@ session, nor close a disk that a worker is busy with.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -36,6 +37,8 @@ WORKERS: Final = 8
 #: Connections that have not logged in yet; the oldest gives way.
 HALF_OPEN_LIMIT: Final = 512
 BACKLOG: Final = 1024
+#: Seconds that connections have to end when the portal stops.
+STOP_TIMEOUT: Final = 5.0
 #: Seconds that a client's disks stay open after its last session.
 LINGER: Final = 30.0
 
@@ -104,6 +107,8 @@ class Portal:
         self._doors: dict[str, asyncio.Lock] = {}
         self._outside: dict[Peer, None] = {}  #: connections without a session
         self._discovering: dict[Peer, None] = {}
+        self._connected: set[Peer] = set()
+        self._all_left = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._tsih = 0
         self._stopping = False
@@ -139,6 +144,10 @@ class Portal:
         for errand in list(self._errands):
             errand.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        if self._connected:
+            self._all_left.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_left.wait(), STOP_TIMEOUT)
         self._pool.shutdown()
 
     async def close(self, mac: str, why: str = "closed by the operator") -> None:
@@ -163,6 +172,7 @@ class Portal:
         if len(self._outside) >= HALF_OPEN_LIMIT:
             next(iter(self._outside)).close("too many connections wait to log in")
         self._outside[peer] = None
+        self._connected.add(peer)
 
     def knocked(self, peer: Peer, knock: Knock) -> None:
         self._send_on_errand(self._ask(peer, knock))
@@ -178,6 +188,9 @@ class Portal:
     def left(self, peer: Peer, why: str) -> None:
         self._outside.pop(peer, None)
         self._discovering.pop(peer, None)
+        self._connected.discard(peer)
+        if not self._connected:
+            self._all_left.set()
         if peer.edge is None:
             if peer.identity.initiator or why != "closed by the initiator":
                 log.info("%s: a connection ended: %s", peer.address, why)

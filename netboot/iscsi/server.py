@@ -116,8 +116,10 @@ class Edge:
         """The initiator broke a rule of data transfer."""
         task = event.task
         self._filling.pop(task, None)
-        sense = Sense(Key.ABORTED_COMMAND, event.asc)
-        self._check(task, self._volumes.get(task.lun), sense)
+        self._check(task, None, Sense(Key.ABORTED_COMMAND, event.asc))
+        volume = self._volumes.get(task.lun)
+        if volume is not None:
+            self._over(task, volume)  # it may not have run yet
 
     def managed(self, request: Management) -> int:
         """Task management (RFC 7143 section 11.5); returns the answer, which is not sent yet."""

@@ -123,7 +123,8 @@ class Initiator:
 
     def read(self, lba: int, blocks: int, edtl: int | None = None, **more: Any) -> bytes:
         cdb = struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0)
-        return self.command(cdb, blocks * 512 if edtl is None else edtl, flags=0xC1, **more)
+        more.setdefault("flags", 0xC1)
+        return self.command(cdb, blocks * 512 if edtl is None else edtl, **more)
 
     def write(
         self, lba: int, blocks: int, data: bytes = b"", edtl: int | None = None, **more: Any

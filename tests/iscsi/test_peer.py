@@ -1,0 +1,335 @@
+"""One connection without a network: a transport that remembers, and a house that obeys."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from netboot.iscsi.engine import Arrived
+from netboot.iscsi.peer import GATHER, GIVE_UP, HIGH_WATER, Peer
+from netboot.iscsi.server import Edge
+from netboot.model import Admission, Knock
+
+
+class Socket:
+    """Notes the options that are set."""
+
+    def __init__(self) -> None:
+        self.options: dict[int, int] = {}
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options[option] = value
+
+
+class Transport(asyncio.Transport):
+    """Takes what is written; says when it is full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = Socket()
+        self.writes: list[bytes] = []
+        self.reading = True
+        self.closing = False
+        self.limits: tuple[Any, ...] = ()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {
+            "socket": self.socket,
+            "sockname": ("192.168.77.1", 3260),
+            "peername": ("192.168.77.50", 4711),
+        }[name]
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = (high, low)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.writes.append(b"".join(map(bytes, list_of_data)))
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+class House:
+    """Keeps what it hears; a knock is answered by the test."""
+
+    def __init__(self) -> None:
+        self.room = memoryview(bytearray(1 << 16))
+        self.heard: list[tuple[Any, ...]] = []
+
+    def entered(self, peer: Peer) -> None:
+        self.heard.append(("entered",))
+
+    def knocked(self, peer: Peer, knock: Knock) -> None:
+        self.heard.append(("knocked", knock))
+
+    def arrived(self, peer: Peer, arrived: Arrived) -> None:
+        self.heard.append(("arrived", arrived))
+
+    def left(self, peer: Peer, why: str) -> None:
+        self.heard.append(("left", why))
+
+    def disconnect_all(self, peer: Peer) -> None:
+        self.heard.append(("disconnect",))
+
+
+class Rig:
+    """A peer that is connected to nobody, over the bench's disk."""
+
+    def __init__(self, bench: Any, initiator: Any, pdus: Any) -> None:
+        self.bench, self.initiator, self.pdus = bench, initiator, pdus
+        self.house, self.transport = House(), Transport()
+        self.peer = Peer(self.house)
+        self.peer.connection_made(self.transport)
+
+    def say(self, *parts: bytes) -> list[Any]:
+        """Hand bytes to the peer as a socket does; the PDUs that come back."""
+        data = b"".join(parts)
+        buffer = self.peer.get_buffer(-1)
+        buffer[: len(data)] = data
+        self.peer.buffer_updated(len(data))
+        buffer[: len(data)] = b"\xee" * len(data)  # whoever kept a view of it reads rubbish
+        return self.take()
+
+    def take(self) -> list[Any]:
+        stream, self.transport.writes = b"".join(self.transport.writes), []
+        return list(self.pdus(stream))
+
+    def enter(self) -> "Rig":
+        self.say(
+            self.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t", "ImmediateData=Yes")
+        )
+        self.peer.admit(self.peer.engine.admit(Admission(0, "52:54:00:12:34:56", "t")))
+        nexus = self.bench.units.attach("iqn.a", b"123456")
+        edge = Edge(
+            *(self.peer.engine, self.bench.units, nexus, self.bench.volumes),
+            *(self.peer.send, lambda: None),
+        )
+        self.peer.establish(edge, 1)
+        self.say(self.initiator.command(bytes(6)))
+        return self
+
+
+@pytest.fixture
+def play(bench: Any, initiator: Any, pdus: Any) -> Callable[[Callable[[Rig], None]], None]:
+    """Runs a scene inside an event loop: timers need one."""
+
+    def run(scene: Callable[[Rig], None]) -> None:
+        async def main() -> None:
+            rig = Rig(bench, initiator, pdus)
+            scene(rig)
+            if not rig.peer.closed:
+                rig.peer.close("the end of the test")
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_the_socket_finds_out_who_is_dead(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        options = rig.transport.socket.options
+        assert options[socket.TCP_NODELAY] == options[socket.SO_KEEPALIVE] == 1
+        assert options[socket.TCP_USER_TIMEOUT] == GIVE_UP * 1000
+        assert options[socket.TCP_KEEPIDLE] == 30
+        assert rig.transport.limits[0] == HIGH_WATER
+        rig.peer.probe()
+        assert options[socket.TCP_KEEPIDLE] == options[socket.TCP_KEEPINTVL] == 1
+        assert options[socket.TCP_USER_TIMEOUT] == GIVE_UP * 1000  # silence alone kills nobody
+
+    play(scene)
+
+
+def test_nothing_is_read_between_a_knock_and_its_answer(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        assert rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t")) == []
+        assert not rig.transport.reading
+        assert rig.house.heard[1] == (
+            "knocked",
+            Knock("iqn.a", "t", "192.168.77.50", "400027231234", False),
+        )
+        rig.peer.admit(rig.peer.engine.admit(Admission(0, "m", "t")))
+        assert not rig.transport.reading and rig.house.heard[2][0] == "arrived"
+        rig.peer.establish(None, 1)
+        assert rig.transport.reading
+
+    play(scene)
+
+
+def test_a_refusal_is_sent_before_the_connection_is_closed(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t"))
+        rig.peer.admit(rig.peer.engine.admit(Admission(0x0301, detail="later")))
+        (answer,) = rig.take()
+        assert answer.raw[36:38] == b"\x03\x01"
+        assert rig.transport.closing and rig.peer.closed
+        rig.peer.connection_lost(None)
+        assert "later" in rig.house.heard[-1][1]
+
+    play(scene)
+
+
+def test_a_late_refusal(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t"))
+        rig.peer.admit(rig.peer.engine.admit(Admission(0, "m", "t")))
+        rig.peer.refuse(0x0302, "stopping")
+        assert rig.take()[0].raw[36:38] == b"\x03\x02" and rig.transport.closing
+
+    play(scene)
+
+
+def test_one_send_for_everything_in_a_chunk(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        stream = b"".join(rig.initiator.read(n, 1) for n in range(32))
+        buffer = rig.peer.get_buffer(-1)
+        buffer[: len(stream)] = stream
+        rig.peer.buffer_updated(len(stream))
+        assert len(rig.transport.writes) == 1
+        assert len(rig.take()) == 32
+
+    play(scene)
+
+
+def test_many_small_answers_are_sent_in_parts(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.bench.disk.read = lambda offset, length: [bytes(64)] * (length // 64)
+        stream = b"".join(rig.initiator.read(0, 1) for _ in range(120))
+        buffer = rig.peer.get_buffer(-1)
+        buffer[: len(stream)] = stream
+        rig.peer.buffer_updated(len(stream))
+        assert len(rig.transport.writes) == 120 * 9 // GATHER + 1
+        assert len(rig.take()) == 120
+
+    play(scene)
+
+
+def test_events_wait_while_the_initiator_does_not_read(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.peer.pause_writing()
+        assert not rig.transport.reading
+        ping = rig.initiator.request(0x00, word20=0xFFFFFFFF)
+        answers = rig.say(rig.initiator.write(0, 1, b"w" * 512), rig.initiator.read(0, 1), ping)
+        assert [pdu.opcode for pdu in answers] == [0x20]  # the engine's own
+        assert rig.bench.disk.calls == []
+        rig.peer.resume_writing()
+        write, read = rig.take()
+        assert (write.opcode, read.data) == (0x21, b"w" * 512)  # a copy was kept
+        assert rig.transport.reading
+
+    play(scene)
+
+
+def test_events_that_wait_keep_their_order_when_it_gets_full_again(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.peer.pause_writing()
+        reads = [rig.initiator.read(n, 256) for n in range(4)]
+        rig.say(*reads)
+        sent = rig.transport.writelines
+
+        def full(data: Any) -> None:
+            sent(data)
+            rig.peer.pause_writing()
+
+        rig.transport.writelines = full  # type: ignore[method-assign]
+        order = []
+        for _ in range(4):
+            rig.peer.resume_writing()
+            order += [pdu.itt for pdu in rig.take() if pdu.flags & 1]
+            assert not rig.transport.reading
+        assert order == sorted(order) and len(order) == 4
+
+    play(scene)
+
+
+def test_a_late_answer_after_the_end_is_not_sent(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.bench.disk.cold = True
+        rig.say(rig.initiator.read(0, 1))
+        rig.peer.connection_lost(ConnectionResetError("reset by peer"))
+        assert rig.house.heard[-1] == ("left", "reset by peer")
+        rig.bench.workers.work()
+        assert rig.take() == [] and not rig.bench.volume.tasks.all()
+
+    play(scene)
+
+
+def test_logout_closes_after_the_answer(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        (answer,) = rig.say(rig.initiator.request(0x06))
+        assert answer.opcode == 0x26 and rig.transport.closing
+        rig.peer.connection_lost(None)
+        assert rig.house.heard[-1] == ("left", "logout")
+
+    play(scene)
+
+
+def test_cold_reset_is_answered_and_passed_on(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        (answer,) = rig.say(rig.initiator.request(0x02, 0x87, immediate=True))
+        assert (answer.opcode, answer.byte2) == (0x22, 0)
+        assert rig.house.heard[-1] == ("disconnect",)
+
+    play(scene)
+
+
+def test_a_mistake_of_ours_is_logged_and_ends_the_connection(
+    play: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.bench.disk.read = lambda offset, length: 1 / 0
+        with caplog.at_level(logging.ERROR):
+            rig.say(rig.initiator.read(0, 1))
+        assert rig.peer.closed and rig.transport.closing
+        assert "a session of iqn.a failed" in caplog.text
+
+    play(scene)
+
+
+def test_garbage_closes(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        assert rig.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3) == []
+        assert rig.transport.closing
+
+    play(scene)
+
+
+def test_the_end_of_the_stream_closes_the_transport(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        assert not rig.peer.eof_received()
+
+    play(scene)
+
+
+def test_a_login_that_takes_too_long(bench: Any, initiator: Any, pdus: Any) -> None:
+    async def main() -> None:
+        rig = Rig(bench, initiator, pdus)
+        assert rig.peer._timer is not None
+        rig.peer._timer._run()  # type: ignore[attr-defined]
+        assert rig.transport.closing
+        rig.peer.connection_lost(None)
+        assert rig.house.heard[-1] == ("left", "the login took too long")
+
+    asyncio.run(main())

@@ -1,0 +1,430 @@
+"""Sockets on loopback: logins, takeovers, back-pressure, stopping, and what is not iSCSI."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from netboot.errors import ConfigError
+from netboot.iscsi import portal as module
+from netboot.iscsi.peer import Peer
+from netboot.iscsi.portal import Kind, Portal, Report
+from netboot.model import Admission, DiskSpec, Knock, Lun
+
+MAC = "52:54:00:12:34:56"
+TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
+SPEC = DiskSpec("/golden.raw", 1 << 20, "sha256:x")
+
+
+class Client:
+    """An initiator on a real socket."""
+
+    def __init__(self, initiator: Any, pdus: Any, isid: bytes = b"\x00\x02\x3d\0\0\1") -> None:
+        self.initiator = initiator
+        self.pdus = pdus
+        self.isid = isid
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def connect(self, port: int) -> "Client":
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        return self
+
+    async def answer(self) -> Any:
+        head = await asyncio.wait_for(self.reader.readexactly(48), 10)
+        length = int.from_bytes(head[5:8], "big")
+        data = await asyncio.wait_for(self.reader.readexactly(length + -length % 4), 10)
+        return self.pdus(head + data)[0]
+
+    async def say(self, pdu: bytes) -> Any:
+        self.writer.write(pdu)
+        return await self.answer()
+
+    async def login(self, port: int, *pairs: str, name: str = "iqn.a:b") -> Any:
+        await self.connect(port)
+        keys = pairs or (f"TargetName={TARGET}", "SessionType=Normal", "ImmediateData=Yes")
+        answer = await self.say(
+            self.initiator.login(0x87, f"InitiatorName={name}", *keys, isid=self.isid)
+        )
+        return int.from_bytes(answer.raw[36:38], "big")
+
+    async def ready(self) -> "Client":
+        await self.say(self.initiator.command(bytes(6)))
+        return self
+
+    async def hang_up(self) -> None:
+        if hasattr(self, "writer"):
+            self.writer.close()
+            with contextlib.suppress(OSError):
+                await self.writer.wait_closed()
+
+    async def gone(self) -> bool:
+        """Whether the other end has hung up."""
+        with contextlib.suppress(ConnectionResetError):
+            return await asyncio.wait_for(self.reader.read(1), 10) == b""
+        return True
+
+
+class House:
+    """A portal over memory disks, and what it reported."""
+
+    def __init__(self, memory: Any, initiator: Any, pdus: Any) -> None:
+        self._memory, self._pdus = memory, pdus
+        self._initiator = type(initiator)
+        self.reports: list[Report] = []
+        self.knocks: list[Knock] = []
+        self.disks: list[Any] = []
+        self.admission = Admission(0, MAC, TARGET, (Lun(0, SPEC, "525400123456"),))
+        self.refusal: Exception | None = None
+        self.clients: list[Client] = []
+        self.portal = Portal(self.attach, self.admit, self.reports.append, linger=0.05)
+        self.port = 0
+
+    def attach(self, spec: DiskSpec) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        self.disks.append(self._memory(spec.size))
+        return self.disks[-1]
+
+    async def admit(self, knock: Knock) -> Admission:
+        self.knocks.append(knock)
+        await asyncio.sleep(0)
+        return self.admission
+
+    def client(self, isid: bytes = b"\x00\x02\x3d\0\0\1") -> Client:
+        self.clients.append(Client(self._initiator(), self._pdus, isid))
+        return self.clients[-1]
+
+    def kinds(self) -> list[Kind]:
+        return [report.kind for report in self.reports]
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not true():
+                await asyncio.sleep(0.005)
+
+
+Scene = Callable[[House], Awaitable[None]]
+
+
+@pytest.fixture
+def play(memory: Any, initiator: Any, pdus: Any) -> Callable[[Scene], House]:
+    """Runs a scene against a portal, and stops the portal in the end."""
+
+    def run(scene: Scene) -> House:
+        async def main() -> House:
+            house = House(memory, initiator, pdus)
+            house.port = await house.portal.start("127.0.0.1", 0)
+            try:
+                await scene(house)
+            finally:
+                await house.portal.stop()
+                for client in house.clients:
+                    await client.hang_up()
+            return house
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_a_session_from_login_to_logout(play: Any) -> None:
+    async def scene(house: House) -> None:
+        client = house.client()
+        assert await client.login(house.port) == 0
+        await client.ready()
+        assert (await client.say(client.initiator.write(0, 1, b"w" * 512))).byte3 == 0
+        assert (await client.say(client.initiator.read(0, 1))).data == b"w" * 512
+        assert (await client.say(client.initiator.request(0x06))).opcode == 0x26
+        assert await client.gone()
+        await house.until(lambda: Kind.LOGOUT in house.kinds())
+
+    house = play(scene)
+    assert house.kinds() == [Kind.LOGIN, Kind.READING, Kind.LOGOUT]
+    assert {report.mac for report in house.reports} == {MAC}
+    assert house.reports[0].initiator == "iqn.a:b" and house.reports[0].address == "127.0.0.1"
+    assert house.reports[2].detail == "logout"
+    (knock,) = house.knocks
+    assert knock == Knock("iqn.a:b", TARGET, "127.0.0.1", "00023d000001", False)
+    (counters,) = house.portal.counters()
+    assert (counters.mac, counters.sessions, counters.reads, counters.writes) == (MAC, 1, 1, 1)
+    assert house.disks[0].calls[-1] == ("close",)
+
+
+def test_discovery_on_the_same_portal(play: Any) -> None:
+    async def scene(house: House) -> None:
+        client = house.client()
+        assert await client.login(house.port, "SessionType=Discovery") == 0
+        ask = client.initiator.request(0x04, word20=0xFFFFFFFF, data=b"SendTargets=All\0")
+        answer = await client.say(ask)
+        expected = f"TargetName={TARGET}\0TargetAddress=127.0.0.1:{house.port},1\0"
+        assert answer.data == expected.encode()
+        assert house.portal.sessions == 0
+
+    assert play(scene).disks == []
+
+
+@pytest.mark.parametrize("status", [0x0202, 0x0203, 0x0301])
+def test_who_is_refused_gets_the_status_and_the_door(play: Any, status: int) -> None:
+    async def scene(house: House) -> None:
+        house.admission = Admission(status, detail="not today")
+        client = house.client()
+        assert await client.login(house.port) == status
+        assert await client.gone()
+
+    assert play(scene).reports == []
+
+
+def test_a_disk_that_cannot_be_opened_is_try_again(play: Any) -> None:
+    """Class 2 would be final for open-iscsi and stop a boot for good."""
+
+    async def scene(house: House) -> None:
+        house.refusal = ConfigError("golden.raw has changed")
+        assert await house.client().login(house.port) == 0x0301
+        house.refusal = None
+        assert await house.client().login(house.port) == 0
+
+    house = play(scene)
+    assert house.kinds()[:2] == [Kind.ERROR, Kind.LOGIN]
+    assert "golden.raw has changed" in house.reports[0].detail
+
+
+def test_reinstatement_ends_the_old_session_before_the_new_begins(play: Any) -> None:
+    async def scene(house: House) -> None:
+        old, new = house.client(), house.client()
+        assert await old.login(house.port) == 0
+        assert await new.login(house.port) == 0
+        assert await old.gone()
+        await new.ready()
+        assert house.portal.sessions == 1 and len(house.disks) == 1
+
+    assert play(scene).kinds()[:3] == [Kind.LOGIN, Kind.LOGOUT, Kind.LOGIN]
+
+
+def test_two_living_sessions_of_one_name_see_one_disk(play: Any) -> None:
+    async def scene(house: House) -> None:
+        one, two = house.client(), house.client(b"\x00\x02\x3d\0\0\2")
+        assert await one.login(house.port) == 0 and await two.login(house.port) == 0
+        await one.ready()
+        await two.ready()
+        await one.say(one.initiator.write(0, 1, b"1" * 512))
+        assert (await two.say(two.initiator.read(0, 1))).data == b"1" * 512
+        assert house.portal.sessions == 2
+
+    assert len(play(scene).disks) == 1
+
+
+def test_another_disk_ends_the_sessions_on_the_old_one(play: Any) -> None:
+    """A new boot of an ephemeral client: the overlay has a new generation."""
+
+    async def scene(house: House) -> None:
+        old, new = house.client(), house.client(b"\x40\0\x27\x23ab")
+        assert await old.login(house.port) == 0
+        spec = DiskSpec("/golden.raw", 1 << 20, "sha256:x", generation=2)
+        house.admission = Admission(0, MAC, TARGET, (Lun(0, spec, "525400123456"),))
+        assert await new.login(house.port) == 0
+        assert await old.gone()
+        assert len(house.disks) == 2 and house.disks[0].calls[-1] == ("close",)
+        assert house.portal.sessions == 1
+
+    play(scene)
+
+
+def test_a_disk_stays_open_for_a_while_and_is_closed_then(play: Any) -> None:
+    async def scene(house: House) -> None:
+        first = house.client()
+        await first.login(house.port)
+        first.writer.close()
+        await house.until(lambda: house.portal.sessions == 0)
+        second = house.client()
+        await second.login(house.port)
+        assert len(house.disks) == 1  # the same one
+        await asyncio.sleep(0.15)  # longer than it lingers: but it is in use
+        assert house.disks[0].calls == []
+        second.writer.close()
+        await house.until(lambda: house.disks[0].calls == [("close",)])
+        assert await house.client().login(house.port) == 0
+        assert len(house.disks) == 2
+
+    play(scene)
+
+
+def test_closing_a_client_waits_for_its_workers(play: Any) -> None:
+    async def scene(house: House) -> None:
+        client = house.client()
+        await client.login(house.port)
+        await client.ready()
+        client.writer.write(client.initiator.command(b"\x35".ljust(10, b"\0")))
+        await house.until(lambda: ("flush",) in house.disks[0].calls)
+        await house.portal.close(MAC)
+        await house.portal.close(MAC)
+        assert house.disks[0].calls[-1] == ("close",)
+        assert await client.gone() or True
+
+    play(scene)
+
+
+def test_stopping_refuses_the_newcomers_and_closes_the_rest(play: Any) -> None:
+    async def scene(house: House) -> None:
+        client, late = house.client(), house.client()
+        await client.login(house.port)
+        await late.connect(house.port)
+        house.portal._stopping = True
+        late.writer.write(
+            late.initiator.login(0x87, "InitiatorName=iqn.late", f"TargetName={TARGET}")
+        )
+        answer = await late.answer()
+        assert answer.raw[36:38] == b"\x03\x02"
+        await house.portal.stop()
+        assert await client.gone()
+        with pytest.raises(ConnectionRefusedError):
+            await house.client().connect(house.port)
+
+    assert play(scene).disks[0].calls[-1] == ("close",)
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    async def main() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            portal = Portal(lambda spec: None, None, lambda report: None)  # type: ignore[arg-type, return-value]
+            with pytest.raises(ConfigError, match=f"port {port}: Address already in use"):
+                await portal.start("127.0.0.1", port)
+
+    asyncio.run(main())
+
+
+def test_garbage_ends_its_own_connection_only(play: Any) -> None:
+    async def scene(house: House) -> None:
+        good = house.client()
+        await good.login(house.port)
+        await good.ready()
+        for rubbish in (b"GET / HTTP/1.1\r\n\r\n" * 5, bytes(100), b"\xff" * 4096):
+            client = await house.client().connect(house.port)
+            client.writer.write(rubbish)
+            assert await client.gone()
+        assert (await good.say(good.initiator.read(0, 1))).opcode == 0x25
+
+    play(scene)
+
+
+def test_half_a_login_is_given_up(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netboot.iscsi.peer.LOGIN_TIMEOUT", 0.05)
+
+    async def scene(house: House) -> None:
+        client = await house.client().connect(house.port)
+        client.writer.write(b"\x43")
+        assert await client.gone()
+        session = house.client()
+        await session.login(house.port)
+        await asyncio.sleep(0.1)
+        await session.ready()  # it has logged in: nothing times out
+
+    play(scene)
+
+
+def test_the_oldest_half_open_connection_gives_way(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HALF_OPEN_LIMIT", 2)
+
+    async def scene(house: House) -> None:
+        clients = [await house.client().connect(house.port) for _ in range(3)]
+        assert await clients[0].gone()
+        assert await house.client().login(house.port) == 0
+
+    play(scene)
+
+
+def test_an_initiator_that_does_not_read_stops_being_read(play: Any) -> None:
+    """Its answers wait in the kernel and at most a few megabytes with us; others go on."""
+
+    async def scene(house: House) -> None:
+        slow, quick = house.client(), house.client(b"\x00\x02\x3d\0\0\2")
+        await slow.login(house.port, f"TargetName={TARGET}", "MaxRecvDataSegmentLength=262144")
+        await slow.ready()
+        await quick.login(house.port)
+        await quick.ready()
+        count = 120
+        reads = b"".join(slow.initiator.read(0, 2048) for _ in range(count))
+        slow.writer.write(reads)
+        await house.until(lambda: len(house.disks[0].calls) > 3)
+        assert (await quick.say(quick.initiator.read(0, 1))).opcode == 0x25
+        done = len(house.disks[0].calls)
+        assert done < count
+        received = 0
+        while received < count << 20:
+            pdu = await slow.answer()
+            received += len(pdu.data)
+        assert received == count << 20
+
+    play(scene)
+
+
+def test_cold_reset_ends_every_session_of_the_target(play: Any) -> None:
+    async def scene(house: House) -> None:
+        one, two = house.client(), house.client(b"\x00\x02\x3d\0\0\2")
+        await one.login(house.port)
+        await two.login(house.port)
+        answer = await one.say(one.initiator.request(0x02, 0x87, immediate=True))
+        assert (answer.opcode, answer.byte2) == (0x22, 0)
+        assert await one.gone() and await two.gone()
+
+    play(scene)
+
+
+def test_a_mistake_of_ours_ends_one_session_and_not_the_service(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(house: House) -> None:
+        bad, good = house.client(), house.client(b"\x00\x02\x3d\0\0\2")
+        await bad.login(house.port)
+        await good.login(house.port)
+        await good.ready()
+        with monkeypatch.context() as patch:
+            patch.setattr(Peer, "_handle", lambda self, events: 1 / 0)
+            bad.writer.write(bad.initiator.command(bytes(6)))
+            assert await bad.gone()
+        assert (await good.say(good.initiator.read(0, 1))).opcode == 0x25
+
+    play(scene)
+
+
+def test_a_dead_session_of_the_same_name_is_found_by_tcp(play: Any) -> None:
+    """The rest of a machine that was reset: its end does not exist any more and answers RST."""
+
+    async def scene(house: House) -> None:
+        dead = house.client(b"\x40\0\x27\x23aa")
+        await dead.login(house.port)
+        sock = dead.writer.get_extra_info("socket")
+        # TCP_REPAIR takes the socket away without a word to the other end, as a reset does.
+        sock.setsockopt(socket.IPPROTO_TCP, 19, 1)
+        dead.writer.transport.abort()
+        alive = house.client(b"\x40\0\x27\x23bb")
+        assert await alive.login(house.port) == 0
+        assert house.portal.sessions == 2
+        await house.until(lambda: house.portal.sessions == 1)
+        await alive.ready()
+
+    house = play(scene)
+    assert [report.kind for report in house.reports[:3]] == [Kind.LOGIN, Kind.LOGIN, Kind.LOGOUT]
+
+
+def test_a_hundred_connections_share_one_receive_buffer(play: Any) -> None:
+    async def scene(house: House) -> None:
+        clients = [house.client(struct.pack(">HI", 2, n)) for n in range(100)]
+        assert not any(await asyncio.gather(*(c.login(house.port) for c in clients)))
+        await asyncio.gather(*(client.ready() for client in clients))
+        writes = [c.say(c.initiator.write(n, 1, bytes([n]) * 512)) for n, c in enumerate(clients)]
+        assert {answer.byte3 for answer in await asyncio.gather(*writes)} == {0}
+        reads = [c.say(c.initiator.read(n, 1)) for n, c in enumerate(clients)]
+        got = [answer.data[:1] for answer in await asyncio.gather(*reads)]
+        assert got == [bytes([n]) for n in range(100)]
+
+    assert len(play(scene).disks) == 1
