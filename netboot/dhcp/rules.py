@@ -84,6 +84,10 @@ class Facts:
             return None
         if self.proxy and not self.boot_service and audience(self.client) is Audience.UEFI:
             return None
+        if self.proxy and self.plan.root_path:
+            # iPXE takes a proxy's reply only with siaddr and a boot file (dhcp.c,
+            # dhcp_has_pxeopts), and ignores an empty one when it boots (autoboot.c): a lone NUL.
+            return ""
         return self.plan.loader or self.plan.loader_url or self.plan.script_url
 
     @property

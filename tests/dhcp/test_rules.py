@@ -134,7 +134,7 @@ def test_bios_and_ipxe_forget_to_ask(kit: Any) -> None:
         ("BIOS", {43, 53, 54, 60, 66, 67, 97}),
         ("UEFI", {53, 54, 60, 97}),  # 43 or a file would spoil the dance on 4011
         ("HTTP", {53, 54, 60, 67}),
-        ("IPXE", {17, 53, 54, 60, 61, 97, 175, 203}),
+        ("IPXE", {17, 53, 54, 60, 61, 67, 97, 175, 203}),
         ("OS", {53, 54, 61}),
     ],
 )
@@ -144,6 +144,18 @@ def test_a_proxy_says_nothing_of_addresses(kit: Any, who: str, codes: set[int]) 
     packet = reply(given)
     assert int(packet.yiaddr) == 0
     assert packet.broadcast
+
+
+def test_a_proxys_root_path_comes_with_an_empty_boot_file(kit: Any) -> None:
+    """Seen with QEMU's ROM: without it iPXE asks port 4011 four times and takes no answer."""
+    packet = reply(facts(kit, "IPXE", mode="proxy"))
+    assert packet.options[67] == b"\0"
+    assert (packet.file, packet.sname) == (b"", b"")
+    assert packet.siaddr == IPv4Address("192.168.77.1")
+    assert 67 not in told(facts(kit, "IPXE"))
+    script = reply(facts(kit, "IPXE", mode="proxy", script="http://192.168.77.1/x"))
+    assert script.options[67] == b"http://192.168.77.1/x\0"
+    assert 17 not in script.options
 
 
 def test_a_proxy_does_not_tell_ipxe_to_ignore_proxies(kit: Any) -> None:
