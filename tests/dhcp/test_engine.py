@@ -115,6 +115,15 @@ def test_a_boot_as_the_timeline_sees_it(kit: Any) -> None:
     ]
 
 
+def test_a_system_that_only_asks_for_its_old_address_ends_the_chain(kit: Any) -> None:
+    """INIT-REBOOT has no DISCOVER: what comes after it is a new boot all the same."""
+    lan = kit.lan(leases=[bound(A, 60)])
+    assert events(lan.say(A, "discover", *kit.BIOS, xid=1))[0] == (Phase.SEEN, True)
+    assert (Phase.SEEN, True) not in events(lan.say(A, "discover", *kit.IPXE, xid=2))
+    lan.say(A, "request", ("requested_addr", "192.168.77.60"), *kit.OS, xid=3)
+    assert events(lan.say(A, "discover", *kit.IPXE, xid=4))[0] == (Phase.SEEN, True)
+
+
 def test_an_ipxe_rom_goes_straight_to_its_disk_and_begins_a_boot(kit: Any) -> None:
     lan = kit.lan()
     assert events(lan.say(A, "discover", *kit.IPXE)) == [(Phase.SEEN, True)]
@@ -334,6 +343,15 @@ def test_a_reservation_that_another_machine_holds(
     assert lan.offer(WS21, kit.BIOS).bootp.yiaddr == "192.168.77.121"
 
 
+def test_a_reservation_that_comes_with_the_plan_alone(kit: Any) -> None:
+    lan = kit.lan()
+    plan = lan.engine._plan
+    lan.engine._plan = lambda client: replace(plan(client), reserved=ip(30))
+    assert lan.dora(A, kit.BIOS).bootp.yiaddr == "192.168.77.30"
+    lan.engine._plan = plan
+    assert lan.offer(B, (*kit.OS, ("requested_addr", "192.168.77.30"))).bootp.yiaddr != str(ip(30))
+
+
 # DECLINE, RELEASE, INFORM
 
 
@@ -402,6 +420,16 @@ def test_a_relay_in_our_network(kit: Any) -> None:
     nak = kit.only(lan.say(A, "request", ("requested_addr", "10.0.0.1"), giaddr="192.168.77.2"))
     assert (nak.kind, nak.send.how, nak.send.address) == (NAK, How.RELAY, ip(2))
     assert int(nak.bootp.flags) == 0x8000
+
+
+def test_port_4011_and_inform_through_a_relay(kit: Any) -> None:
+    lan = kit.lan()
+    fields = {"giaddr": "192.168.77.2", "peer": ("192.168.77.2", 67)}
+    for send in (
+        *lan.say(A, "inform", *kit.OS, **fields),
+        *lan.say(A, "request", *kit.UEFI, port=4011, **fields),
+    ):
+        assert (send.address, send.port, send.how) == (ip(2), 67, How.RELAY)
 
 
 @pytest.mark.parametrize(
