@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -257,19 +258,25 @@ class Supervisor:
         return await self._launch()
 
     async def _gone(self, pid: int) -> None:
-        """Wait until a process that may not be our child has ended."""
-        deadline = time.monotonic() + STOP_TIMEOUT
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.pid == pid:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), 0.02)
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
-            except PermissionError:
-                pass
-            await asyncio.sleep(0.02)
+        """Wait until a process that may not be our child has ended.
+
+        An adopted one is its own parent's to reap, who may never do it (a container's first
+        process), so its end is asked for and not its absence: a pidfd tells of both.
+        """
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while time.monotonic() < deadline:
+                if ended.poll(0):
+                    return
+                await asyncio.sleep(0.02)
+        finally:
+            os.close(handle)
         log.error("the disk process %d does not end", pid)
 
     # The conversation.
