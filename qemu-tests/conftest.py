@@ -6,8 +6,10 @@ is not there yet.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     ensure(library(), IMAGE)
     test = f"{pyfuncitem.path}::{pyfuncitem.name}"
-    command = [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", test]
+    folder = tempfile.mkdtemp(prefix="netboot-qemu-")
+    command = [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider"]
+    command += [f"--basetemp={folder}/of", test]
     done = subprocess.run(
         namespace.unshare(command, root=os.geteuid() == 0),
         cwd=pyfuncitem.config.rootpath,
@@ -57,5 +61,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         timeout=LIMIT,
     )
     if done.returncode:
-        pytest.fail(f"inside its namespaces:\n{done.stdout}\n{done.stderr}", pytrace=False)
+        said = f"{done.stdout}\n{done.stderr}\nall logs: {folder}"
+        pytest.fail(f"inside its namespaces:\n{said}", pytrace=False)
+    shutil.rmtree(folder, ignore_errors=True)
     return True

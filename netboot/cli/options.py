@@ -34,7 +34,7 @@ def state_folder(function: Function) -> Function:
         "--state",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="NETBOOT_STATE",
-        help=f"The state folder.  [that of the settings, else {_STATE}; without root one of your own]",
+        help=f"The state folder.  [that of the settings, else {_STATE}, or your own]",
     )
     return state(config_file(function))
 
