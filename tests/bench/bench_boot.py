@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from netboot.errors import LabError
 from netboot.lab import namespace
 from netboot.lab.machine import Firmware, Machine
 from netboot.lab.run import Lab, borrow, scratch
@@ -54,8 +55,9 @@ def apart(side: str, arguments: argparse.Namespace) -> float:
         env={**os.environ, namespace.MARK: "1"},
         stdout=subprocess.PIPE,
         timeout=PATIENCE + 120,
-        check=True,
     )
+    if done.returncode:
+        sys.exit(done.returncode)
     return float(json.loads(done.stdout)["seconds"])
 
 
@@ -68,9 +70,13 @@ def main() -> int:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        seconds = asyncio.run(
-            once(arguments.side, arguments.image, arguments.library, Firmware(arguments.firmware))
-        )
+        firmware = Firmware(arguments.firmware)
+        try:
+            seconds = asyncio.run(
+                once(arguments.side, arguments.image, arguments.library, firmware)
+            )
+        except LabError as error:
+            sys.exit(f"{arguments.side}: {error}")
         print(json.dumps({"seconds": seconds}))
         return 0
 

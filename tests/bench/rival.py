@@ -6,6 +6,7 @@ clock starts, because tgt has no differencing disks.
 """
 
 import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from netboot.lab.service import ADDRESS, Service, Settings
 from netboot.model import Version
 
 IQN = "iqn.2026-11.rival.lab"
-CONTROL = "77"  # tgtd's control port: a number of our own, so that no other tgtd is met
 
 
 class Rival(Service):
@@ -30,10 +30,12 @@ class Rival(Service):
         self._folder = folder
         self._version = version
         self._processes: list[asyncio.subprocess.Process] = []
+        # A control socket of its own, so that no other tgtd of this machine is met.
+        self._environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
 
     async def start(self) -> None:
         """A copy of the disk a machine, then tgt, then dnsmasq."""
-        await self._spawn("tgtd", "-f", "-C", CONTROL, "--iscsi", f"portal={ADDRESS}:3260")
+        await self._spawn("tgtd", "-f", "--iscsi", f"portal={ADDRESS}:3260")
         await self._wait_for_tgt()
         for number, machine in enumerate(self.settings.machines, 1):
             copy = self._folder / f"{machine.name}.raw"
@@ -70,7 +72,11 @@ class Rival(Service):
             raise LabError(f"the rival needs {command[0]}: apt-get install dnsmasq-base tgt")
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
             )
         self._processes.append(process)
         await asyncio.sleep(0.2)
@@ -78,8 +84,8 @@ class Rival(Service):
             raise LabError(f"{command[0]} did not start: {self.log.read_text().strip()[-300:]}")
 
     def _tgt(self, *words: str) -> None:
-        command = ["tgtadm", "-C", CONTROL, "--lld", "iscsi", *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=20)
+        command = ["tgtadm", "--lld", "iscsi", *words]
+        subprocess.run(command, check=True, capture_output=True, timeout=20, env=self._environment)
 
     async def _wait_for_tgt(self) -> None:
         for _ in range(100):
