@@ -70,6 +70,7 @@ async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> N
                 happened.initiator,
                 happened.address,
                 happened.detail,
+                happened.isid,
             )
         )
 

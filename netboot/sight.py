@@ -10,11 +10,12 @@ from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
+from netboot.boot.initiators import initiator_of
 from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
 from netboot.errors import NetbootError
 from netboot.events import BootEvent, Bus, Phase
-from netboot.model import Lease, LeaseState, Site
+from netboot.model import Lease, LeaseState, Site, Stage
 from netboot.tftp.server import TftpEvent
 
 log = logging.getLogger(__name__)
@@ -63,21 +64,29 @@ class Sight:
             log.warning("%s: TFTP %s: %s", who, event.name, text)
 
     def on_disk(self, event: DiskEvent) -> None:
-        """A login or the first read of a session; a machine logs in first for its firmware, and
-        once it has read from its disk, for its operating system."""
+        """A login, the first read of a session, the end of one, trouble."""
         if not event.mac:
             return
         if event.kind is Kind.LOGIN:
-            read = (self.timelines.of(event.mac).phase or Phase.SEEN) >= Phase.READING
-            phase = Phase.OS if read else Phase.LOGIN
-            detail = event.detail or f"logged in as {event.initiator} from {event.address}"
-            self.publish(BootEvent(event.mac, event.at, phase, detail))
+            self.publish(self._login(event))
         elif event.kind is Kind.READING:
             self.publish(BootEvent(event.mac, event.at, Phase.READING, event.detail))
         elif event.kind is Kind.ERROR:
             log.error("%s: its disk: %s", self._name(event.mac), event.detail)
         else:
             log.info("%s: logged out: %s", self._name(event.mac), event.detail or event.address)
+
+    def _login(self, event: DiskEvent) -> BootEvent:
+        """Of firmware or of the operating system: by the initiator's maker; where we do not know
+        it, a machine that has read from its disk now does so for its operating system."""
+        known = initiator_of(event.isid)
+        if known is not None:
+            system = known.stage is Stage.OS
+        else:
+            system = (self.timelines.of(event.mac).phase or Phase.SEEN) >= Phase.READING
+        who = known.name if known is not None else event.initiator
+        detail = f"{who} logs in from {event.address}"
+        return BootEvent(event.mac, event.at, Phase.OS if system else Phase.LOGIN, detail)
 
     def ready(self, mac: str) -> None:
         """The guest says that it is up."""

@@ -1,6 +1,7 @@
 """Whatever is seen of a machine becomes one stream of events, in an order that holds."""
 
 import logging
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -101,12 +102,25 @@ def test_a_new_boot_logs_in_first_for_its_firmware_again() -> None:
 
 def test_a_login_says_who_and_from_where() -> None:
     seen = Watched()
-    seen.sight.on_disk(disk(Kind.LOGIN))
-    seen.sight.on_disk(disk(Kind.LOGIN, detail="session 1"))
+    for isid in ("", "400027233cce"):
+        seen.sight.on_disk(replace(disk(Kind.LOGIN), isid=isid))
     assert [event.detail for event in seen.kept] == [
-        "logged in as iqn.x:client from 192.168.77.50",
-        "session 1",
+        "iqn.x:client logs in from 192.168.77.50",
+        "iPXE logs in from 192.168.77.50",
     ]
+
+
+def test_initiators_that_we_know_are_told_by_who_made_them() -> None:
+    """iPXE logs in again after it has read; a kernel may log in before anything was read."""
+    seen = Watched()
+    for kind, isid in (
+        (Kind.LOGIN, "400027233cce"),
+        (Kind.READING, "400027233cce"),
+        (Kind.LOGIN, "400027234c79"),
+        (Kind.LOGIN, "00023d010000"),
+    ):
+        seen.sight.on_disk(replace(disk(kind), isid=isid))
+    assert seen.phases == [Phase.LOGIN, Phase.READING, Phase.LOGIN, Phase.OS]
 
 
 def test_logouts_and_errors_are_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

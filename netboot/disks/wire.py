@@ -44,6 +44,7 @@ class DiskEvent:
     initiator: str = ""
     address: str = ""  #: the peer's address, text
     detail: str = ""  #: a short text for people
+    isid: str = ""  #: of the session, hex
 
 
 # From the disk process to the control process.

@@ -61,6 +61,7 @@ class Report:
     initiator: str = ""
     address: str = ""
     detail: str = ""
+    isid: str = ""  #: hex
 
 
 Admit: TypeAlias = Callable[[Knock], Awaitable[Admission]]
@@ -274,7 +275,7 @@ class Portal:
             lambda: self._say(peer, target.mac, Kind.READING, ""),
         )
         log.info("%s at %s has logged in to %s", identity.initiator, peer.address, target.name)
-        self._say(peer, target.mac, Kind.LOGIN, f"session {identity.isid.hex()}")
+        self._say(peer, target.mac, Kind.LOGIN, "")
         peer.establish(edge, self._next_tsih())
 
     def _leave(self, target: Target, peer: Peer, why: str) -> None:
@@ -285,7 +286,9 @@ class Portal:
             self._start_linger(target)
 
     def _say(self, peer: Peer, mac: str, kind: Kind, detail: str) -> None:
-        self._report(Report(mac, kind, peer.identity.initiator, peer.address, detail))
+        who = peer.identity
+        report = Report(mac, kind, who.initiator, peer.address, detail, who.isid.hex())
+        self._report(report)
 
     # Opening and closing disks.
 
