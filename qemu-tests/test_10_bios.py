@@ -11,7 +11,6 @@ from netboot.model import Version
 
 ONE = Machine("ws1", "52:54:00:6e:62:01", "tap0", cores=2)
 RESERVED = "192.168.77.21"
-PROMPT = r"# $"
 BOOT = 240
 
 
@@ -24,10 +23,9 @@ def test_bios_boots_keeps_its_files_and_its_address(version: Version, tmp_path: 
 async def scenario(lab: Lab) -> None:
     async with lab:
         console = await lab.power_on(ONE)
-        await console.expect("NETBOOT-READY ws1 ", BOOT)
-        await console.expect(PROMPT, 60)
+        await console.up(BOOT)
         root = await console.run(
-            "lsblk -no TRAN,VENDOR $(lsblk -no PKNAME $(findmnt -no SOURCE /))"
+            "lsblk -dno TRAN,VENDOR /dev/$(lsblk -no PKNAME $(findmnt -no SOURCE /))"
         )
         assert "iscsi" in root
         assert "NETBOOT" in root
@@ -39,8 +37,7 @@ async def scenario(lab: Lab) -> None:
         await console.run("echo kept > /root/kept && sync")
 
         await console.send("reboot")
-        await console.expect("NETBOOT-READY ws1 ", BOOT)
-        await console.expect(PROMPT, 60)
+        await console.up(BOOT)
         assert await console.run("cat /root/kept") == "kept"
         assert RESERVED in await console.run("ip -br -4 address")
 

@@ -9,7 +9,6 @@ from netboot.lab.service import Settings
 from netboot.model import Version
 
 ONE = Machine("uefi1", "52:54:00:6e:62:02", "tap0", Firmware.UEFI, cores=2, rom=False)
-PROMPT = r"# $"
 BOOT = 300
 
 
@@ -21,8 +20,7 @@ def test_uefi_boots_by_tftp_and_forgets(version: Version, tmp_path: Path) -> Non
 async def scenario(lab: Lab) -> None:
     async with lab:
         console = await lab.power_on(ONE)
-        await console.expect("NETBOOT-READY uefi1 ", BOOT)
-        await console.expect(PROMPT, 60)
+        await console.up(BOOT)
         assert await console.run("test -d /sys/firmware/efi && echo efi") == "efi"
         name = await console.run("cat /sys/firmware/ibft/target0/target-name")
         assert name == "iqn.2026-11.lab.netboot:52-54-00-6e-62-02"
@@ -32,8 +30,7 @@ async def scenario(lab: Lab) -> None:
         assert phases == ["seen", "offered", "loader", "login", "reading", "os", "ready"]
 
         await console.send("reboot")
-        await console.expect("NETBOOT-READY uefi1 ", BOOT)
-        await console.expect(PROMPT, 60)
+        await console.up(BOOT)
         await console.run("test ! -e /root/gone")
         second = await lab.service.client(ONE.mac)
         assert second["overlay"]["generation"] > first["overlay"]["generation"]

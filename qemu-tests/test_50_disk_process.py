@@ -15,7 +15,6 @@ from netboot.lab.service import Settings
 from netboot.model import Version
 
 ONE = Machine("ws1", "52:54:00:6e:62:01", "tap0", cores=2)
-PROMPT = r"# $"
 BOOT = 240
 RECORDS = 60
 WRITER = """
@@ -46,8 +45,7 @@ async def disk_process(lab: Lab) -> int:
 async def scenario(lab: Lab) -> None:
     async with lab:
         console = await lab.power_on(ONE)
-        await console.expect("NETBOOT-READY ws1 ", BOOT)
-        await console.expect(PROMPT, 60)
+        await console.up(BOOT)
         await console.run(f"cat > /run/writer <<'E'\n{WRITER.format(records=RECORDS)}\nE")
         # Cached in the target when it dies: written, not yet synced by anybody.
         await console.run("dd if=/dev/urandom of=/root/big bs=1M count=32 2>/dev/null", 120)

@@ -14,6 +14,9 @@ from netboot.errors import LabError
 #: Colours and cursor movements, which a person would not see either.
 _CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*[A-Za-z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>])")
 
+#: What the golden image's lab shell shows when a command can be typed.
+PROMPT = r"# $"
+
 
 class ConsoleError(LabError):
     """The machine did not say in time what was waited for, or has ended."""
@@ -95,6 +98,15 @@ class Console:
         if match[1] != b"0":
             raise ConsoleError(f"{self.name}: `{command}` ended with {int(match[1])}: {output}")
         return output
+
+    async def up(self, within: float) -> None:
+        """Wait until the golden image's guest says that it is up and shows a root prompt.
+
+        Afterwards the kernel keeps its messages to itself: they would stand in our answers.
+        """
+        await self.expect(rf"NETBOOT-READY {self.name} ", within)
+        await self.expect(PROMPT, 60)
+        await self.run("dmesg -n 1")
 
     def _last(self) -> str:
         lines = [line for line in bytes(self._seen[-400:]).split(b"\n") if line.strip()]

@@ -107,3 +107,17 @@ def test_run_gives_the_output_without_the_echo(tmp_path: Path) -> None:
         assert len(set(typed.lines)) == 3
 
     talk(tmp_path / "log", part, shell)
+
+
+def test_up_waits_for_the_guests_word_and_its_prompt(tmp_path: Path) -> None:
+    def quiet(line: str) -> bytes:
+        mark = line.split("-END:")[1].split(":")[0]
+        return f"NETBOOT-BEGIN:{mark}:\r\nNETBOOT-END:{mark}:0:\r\n# ".encode()
+
+    async def part(console: Console, reader: asyncio.StreamReader, typed: Typed) -> None:
+        reader.feed_data(b"NETBOOT-READY other 1\r\nNETBOOT-READY m1 2\r\nlab# ")
+        await console.up(5)
+        assert len(typed.lines) == 1
+        assert "dmesg -n 1" in typed.lines[0]
+
+    talk(tmp_path / "log", part, quiet)
