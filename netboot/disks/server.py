@@ -84,11 +84,12 @@ class Channel:
                 task.cancel()
         if self._server is not None:
             self._server.close()
-        if self._control is not None:
+        control = self._control
+        if control is not None:
             self._send(wire.Counted(tuple(self._counters())))
             with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.wait_for(self._control.drain(), 1.0)
-            self._control.close()
+                await asyncio.wait_for(control.drain(), 1.0)
+            control.close()
             self._control = None
         if self._path is not None:
             _remove(self._path)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import select
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 #: Seconds: how long a new process may take to answer, and an old one to end.
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 30.0
+POLL_INTERVAL = 0.02
+#: Bytes at which a log is set aside when a process starts.
+LOG_LIMIT = 1 << 20
 #: Seconds between restarts: the first at once, then doubling up to the last; a process that
 #: lived longer than the last begins anew.
 BACKOFF = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
@@ -64,7 +68,7 @@ class Supervisor:
         self._counted = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._number = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._hello: wire.Hello | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -89,15 +93,13 @@ class Supervisor:
         hello, process = self._hello, self._process
         if self.alive():
             self._send(wire.Stop())
-        if process is not None:
-            try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-            except TimeoutError:
-                log.error("the disk process %d did not end; killed", process.pid)
-                process.kill()
-                await process.wait()
-        elif hello is not None:
+        if process is not None and not await self._ended(process, STOP_TIMEOUT):
+            log.error("the disk process %d did not end; killed", process.pid)
+            process.kill()
+            await self._ended(process, STOP_TIMEOUT)
+        elif process is None and hello is not None:
             await self._gone(hello.pid)
+        self._process = None
         self._hang_up()
 
     async def leave(self) -> None:
@@ -106,6 +108,9 @@ class Supervisor:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
+        if self._process is not None:
+            self._process.returncode = 0  # not ours any more: nobody shall wait for it
+            self._process = None
         self._hang_up()
 
     def alive(self) -> bool:
@@ -181,31 +186,51 @@ class Supervisor:
     async def _launch(self) -> asyncio.StreamReader:
         """Start a disk process and wait until it answers."""
         self._socket.unlink(missing_ok=True)
+        begin = self._spawn()
+        process = self._process
+        assert process is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and process.poll() is None:
+            reader = await self._connect()
+            if reader is not None:
+                return reader
+            await asyncio.sleep(POLL_INTERVAL)
+        if process.poll() is None:
+            process.kill()
+        await self._ended(process, STOP_TIMEOUT)
+        self._process = None
+        raise ConfigError(self._last_words(begin))
+
+    def _spawn(self) -> int:
+        """Start a process; where its words begin in the log.
+
+        Not asyncio's subprocess: its transport kills the child when it is thrown away, and a
+        disk process must outlive us.
+        """
         address, port = self._listen
-        if self._log.exists() and self._log.stat().st_size > 1 << 20:
+        if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
             self._log.replace(self._log.with_suffix(".log.1"))
         with self._log.open("ab") as words:
             begin = words.tell()
-            self._process = process = await asyncio.create_subprocess_exec(
-                self._python,
-                *("-m", "netboot.disk_process"),
-                *("--socket", str(self._socket), "--listen", _endpoint(address, port)),
-                stdin=asyncio.subprocess.DEVNULL,
+            self._process = subprocess.Popen(
+                [
+                    *(self._python, "-m", "netboot.disk_process"),
+                    *("--socket", str(self._socket), "--listen", _endpoint(address, port)),
+                ],
+                stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline and process.returncode is None:
-            reader = await self._connect()
-            if reader is not None:
-                return reader
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 0.02)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        raise ConfigError(self._last_words(begin))
+        return begin
+
+    @staticmethod
+    async def _ended(process: "subprocess.Popen[bytes]", patience: float) -> bool:
+        """Wait for our child; whether it has ended."""
+        deadline = time.monotonic() + patience
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_INTERVAL)
+        return process.poll() is not None
 
     def _last_words(self, begin: int) -> str:
         with self._log.open("rb") as words:
@@ -252,8 +277,9 @@ class Supervisor:
 
     async def _relaunch(self) -> asyncio.StreamReader:
         if self._process is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), 1.0)
+            if not await self._ended(self._process, 1.0):
+                self._process.kill()  # it has hung up without being told to
+                await self._ended(self._process, STOP_TIMEOUT)
             log.error("the disk process %d has died; starting another", self._process.pid)
         return await self._launch()
 
@@ -274,7 +300,7 @@ class Supervisor:
             while time.monotonic() < deadline:
                 if ended.poll(0):
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(POLL_INTERVAL)
         finally:
             os.close(handle)
         log.error("the disk process %d does not end", pid)
