@@ -1,6 +1,5 @@
 """``netboot boot``: one image in one virtual machine without a disk, as a command for CI."""
 
-import re
 from pathlib import Path
 
 import click
@@ -74,7 +73,7 @@ def boot(
 
     begun, failure, kept = time.monotonic(), "", list[Path]()
     try:
-        kept = asyncio.run(run(version, Firmware(firmware), re.escape(expect), timeout, keep))
+        kept = asyncio.run(run(version, Firmware(firmware), expect, timeout, keep))
     except ConsoleError as error:
         failure = str(error)
     seconds = time.monotonic() - begun

@@ -59,8 +59,11 @@ class Console:
             self._ended = True
             self._news.notify_all()
 
-    async def expect(self, pattern: str, within: float) -> re.Match[bytes]:
-        """Wait until the regular expression matches what came since the last match."""
+    async def expect(self, pattern: str, within: float, shown: str = "") -> re.Match[bytes]:
+        """Wait until the regular expression matches what came since the last match.
+
+        ``shown`` is what the error calls it, where a person said it in other words.
+        """
         wanted = re.compile(pattern.encode())
         try:
             async with asyncio.timeout(within), self._news:
@@ -73,9 +76,8 @@ class Console:
                         raise ConsoleError(f"{self.name}: the machine ended; {self._last()}")
                     await self._news.wait()
         except TimeoutError:
-            raise ConsoleError(
-                f"{self.name}: no {pattern!r} on the serial line in {within:.0f} s; {self._last()}"
-            ) from None
+            what = f"no {shown or pattern!r} on the serial line in {within:.0f} s"
+            raise ConsoleError(f"{self.name}: {what}; {self._last()}") from None
 
     async def send(self, text: str) -> None:
         """Type ``text`` and the return key."""

@@ -9,6 +9,7 @@ the service's log and settings, the capture of the bridge.
 """
 
 import asyncio
+import re
 import shutil
 import subprocess
 import tempfile
@@ -194,7 +195,7 @@ def scratch(prefix: str) -> Iterator[Path]:
     try:
         yield folder
     except LabError as error:
-        raise LabError(f"{error}; logs and capture: {folder}") from None
+        raise type(error)(f"{error}; logs and capture: {folder}") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -204,7 +205,7 @@ def scratch(prefix: str) -> Iterator[Path]:
 async def boot(
     version: Version, firmware: Firmware, expect: str, within: float, keep: Path | None
 ) -> list[Path]:
-    """Boot one machine until its serial line shows ``expect`` (a regular expression).
+    """Boot one machine until its serial line shows the text ``expect``.
 
     The overlays kept in ``keep``; ConsoleError when the machine does not show it within that
     many seconds, LabError when there was no lab to try it in.
@@ -216,7 +217,7 @@ async def boot(
             async with Lab(folder, settings, version) as lab:
                 console = await lab.power_on(only)
                 try:
-                    await console.expect(expect, within)
+                    await console.expect(re.escape(expect), within, shown=expect)
                 except ConsoleError as error:
                     phase = await lab.last_phase(only.mac)
                     raise ConsoleError(f"{error}; last phase: {phase}") from None

@@ -84,6 +84,8 @@ def test_what_never_comes_is_named_with_the_last_line(tmp_path: Path) -> None:
         await console.expect("first", 5)
         with pytest.raises(ConsoleError, match="its last line was 'Kernel panic'"):
             await console.expect("login:", 0.01)
+        with pytest.raises(ConsoleError, match=r"m1: no 'up \(now\)' on the serial line"):
+            await console.expect(r"up\ \(now\)", 0.01, shown="up (now)")
 
     talk(tmp_path / "log", part)
 

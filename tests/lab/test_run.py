@@ -8,6 +8,7 @@ import pytest
 
 from netboot.errors import ImageError, LabError
 from netboot.lab import namespace
+from netboot.lab.console import ConsoleError
 from netboot.lab.run import Lab, borrow, keep_overlays, lend, scratch
 from netboot.lab.service import Settings
 from netboot.model import Version
@@ -49,6 +50,13 @@ def test_scratch_goes_away_unless_the_lab_failed(tmp_path: Path) -> None:
         folder = f
         raise LabError("no luck")
     assert folder.is_dir()
+    folder.rmdir()
+
+
+def test_a_machine_that_failed_stays_another_thing_than_a_lab_that_failed() -> None:
+    with pytest.raises(ConsoleError, match="logs and capture: "), scratch("netboot-test-") as f:
+        folder = f
+        raise ConsoleError("machine1: silent")
     folder.rmdir()
 
 
