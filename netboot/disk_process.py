@@ -84,7 +84,11 @@ async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> N
         portal.close,
         ending.set,
     )
-    await channel.start(path)
+    try:
+        await channel.start(path)
+    except BaseException:
+        await portal.stop()
+        raise
     forward = ForwardLog(channel, loop)
     logging.getLogger().addHandler(forward)
     for number in (signal.SIGTERM, signal.SIGINT):

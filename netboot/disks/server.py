@@ -17,7 +17,7 @@ from typing import Final
 from netboot.disks import wire
 from netboot.disks.engine import Memory
 from netboot.disks.wire import DiskEvent, Message
-from netboot.errors import WireError
+from netboot.errors import ConfigError, WireError
 from netboot.model import Admission, Counters, Knock
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,18 @@ class Channel:
         return self._control is not None
 
     async def start(self, path: Path) -> None:
-        """Listen at ``path``, mode 0600; a socket left behind there is replaced."""
-        _remove(path)
+        """Listen at ``path``, mode 0600; a socket left behind there is replaced.
+
+        ConfigError when that is not possible.
+        """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
         try:
+            _remove(path)
             sock.bind(str(path))
+        except OSError as error:
+            sock.close()
+            raise ConfigError(f"{path}: no socket can be made there: {error}") from error
         finally:
             os.umask(mask)
         self._path = path

@@ -82,6 +82,7 @@ class Supervisor:
             )
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         reader = await self._adopt() or await self._launch()
+        self._listen = self._listen[0], self.port  # a port that was free to choose stays
         self._keeper = asyncio.create_task(self._keep(reader))
 
     async def stop(self) -> None:
@@ -228,7 +229,9 @@ class Supervisor:
     async def _ended(process: "subprocess.Popen[bytes]", patience: float) -> bool:
         """Wait for our child; whether it has ended."""
         deadline = time.monotonic() + patience
-        while process.poll() is None and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                return True
             await asyncio.sleep(POLL_INTERVAL)
         return process.poll() is not None
 

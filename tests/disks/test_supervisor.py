@@ -1,0 +1,258 @@
+"""Starting, adopting, restarting and stopping real disk processes."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netboot.disks import supervisor as module
+from netboot.disks import wire
+from netboot.disks.supervisor import Supervisor
+from netboot.disks.wire import DiskEvent
+from netboot.errors import ConfigError
+from netboot.model import Admission, Knock
+
+WELCOME = Admission(0, "52:54:00:12:34:56", "iqn.t")
+
+
+class Rig:
+    """A state folder, and supervisors over it."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.knocks: list[Knock] = []
+        self.events: list[DiskEvent] = []
+        self.all: list[Supervisor] = []
+
+    def admit(self, knock: Knock) -> Admission:
+        self.knocks.append(knock)
+        if knock.initiator == "iqn.trouble":
+            raise KeyError("a mistake of ours")
+        return WELCOME
+
+    def make(self, port: int = 0) -> Supervisor:
+        self.all.append(Supervisor(self.state, ("127.0.0.1", port), self.admit, self.events.append))
+        return self.all[-1]
+
+    async def start(self, port: int = 0) -> Supervisor:
+        made = self.make(port)
+        await made.start()
+        return made
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.01)
+
+
+Scene = Callable[[Rig], Awaitable[None]]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[[Scene], Rig]:
+    """Runs a scene; no disk process outlives it."""
+
+    def run(scene: Scene) -> Rig:
+        async def main() -> Rig:
+            rig = Rig(tmp_path / "state")
+            try:
+                await scene(rig)
+            finally:
+                for made in rig.all:
+                    await made.stop()
+            return rig
+
+        return asyncio.run(main())
+
+    return run
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_start_and_stop(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        made = rig.make()
+        assert not made.alive() and made.pid is None
+        await made.start()
+        assert made.alive() and made.pid and listens(made.port)
+        pid, port = made.pid, made.port
+        assert await made.refresh() == {} == made.counters()
+        await made.stop()
+        assert not made.alive() and not listens(port) and not alive(pid)
+        assert not (rig.state / "disk-0.sock").exists()
+        await made.stop()  # twice is harmless
+        await made.forget("52:54:00:12:34:56")  # nobody to ask: nothing to do
+
+    play(scene)
+
+
+def test_the_next_control_process_adopts_it(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start()
+        pid, port = first.pid, first.port
+        await first.leave()
+        assert not first.alive() and listens(port)
+        second = await rig.start(port)
+        assert second.pid == pid
+        await second.stop()
+        assert not listens(port)
+
+    play(scene)
+
+
+def test_a_process_at_another_address_is_replaced(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start()
+        pid, port = first.pid, first.port
+        await first.leave()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            other = free.getsockname()[1]
+        second = await rig.start(other)
+        assert second.pid != pid and not listens(port) and listens(other)
+
+    play(scene)
+
+
+def test_a_process_of_another_release_is_replaced(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start()
+        pid, port = first.pid, first.port
+        await first.leave()
+        monkeypatch.setattr(wire, "PROTOCOL", wire.PROTOCOL + 1)
+        second = await rig.start(port)
+        assert second.pid != pid and not alive(pid) and listens(port)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_dies_is_restarted_on_its_port(play: Any, number: int) -> None:
+    async def scene(rig: Rig) -> None:
+        made = await rig.start()
+        pid, port = made.pid, made.port
+        assert pid is not None
+        os.kill(pid, number)
+        await rig.until(lambda: made.alive() and made.pid != pid)
+        assert made.port == port and listens(port)
+
+    play(scene)
+
+
+def test_one_that_dies_again_and_again_is_restarted_more_and_more_slowly(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF", (0.0, 0.01, 0.02, 30.0))
+
+    async def scene(rig: Rig) -> None:
+        made = await rig.start()
+        seen = set()
+        for _ in range(3):
+            await rig.until(made.alive)
+            assert made.pid is not None
+            seen.add(made.pid)
+            os.kill(made.pid, signal.SIGKILL)
+            await rig.until(lambda: not made.alive())
+        assert len(seen) == 3  # the fourth would come after half a minute
+
+    play(scene)
+
+
+def test_a_port_in_use_is_one_clear_line(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError) as error:
+                await rig.start(port)
+        assert f"port {port}: Address already in use" in str(error.value)
+        assert "\n" not in str(error.value)
+
+    play(scene)
+
+
+def test_a_python_that_cannot_run_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = Supervisor(
+            tmp_path, ("127.0.0.1", 0), lambda knock: WELCOME, lambda event: None, "/bin/false"
+        )
+        with pytest.raises(ConfigError, match=r"did not start; see .*disk-0\.log"):
+            await made.start()
+
+    asyncio.run(main())
+
+
+def test_a_state_folder_too_deep_for_a_socket(tmp_path: Path) -> None:
+    async def main() -> None:
+        deep = tmp_path / ("x" * 120)
+        made = Supervisor(deep, ("127.0.0.1", 0), lambda knock: WELCOME, lambda event: None)
+        with pytest.raises(ConfigError, match=r"choose a shorter \[site\] state"):
+            await made.start()
+
+    asyncio.run(main())
+
+
+def test_a_log_that_has_grown_is_set_aside(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.state.mkdir()
+        (rig.state / "disk-0.log").write_bytes(b"x" * ((1 << 20) + 1))
+        await rig.start()
+        assert (rig.state / "disk-0.log").stat().st_size < 1 << 20
+        assert (rig.state / "disk-0.log.1").stat().st_size > 1 << 20
+
+    play(scene)
+
+
+async def knock(port: int, initiator: str) -> int:
+    """The status that a login of ``initiator`` is answered with."""
+    text = f"InitiatorName={initiator}\0TargetName=iqn.t\0SessionType=Normal\0".encode()
+    head = bytearray(48)
+    head[:8] = bytes((0x43, 0x87, 0, 0, 0)) + len(text).to_bytes(3, "big")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(bytes(head) + text + bytes(-len(text) % 4))
+    answer = await asyncio.wait_for(reader.readexactly(48), 10)
+    writer.close()
+    await writer.wait_closed()
+    return int.from_bytes(answer[36:38], "big")
+
+
+def test_logins_are_asked_about_and_remembered(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        made = await rig.start()
+        assert await knock(made.port, "iqn.a") == 0
+        assert [row.initiator for row in rig.knocks] == ["iqn.a"]
+        await rig.until(lambda: len(rig.events) == 2)
+        assert [event.kind for event in rig.events] == ["login", "logout"]
+        assert await knock(made.port, "iqn.trouble") == 0x0301  # our mistake: try again
+        assert WELCOME.mac in await made.refresh()
+        port = made.port
+        await made.leave()
+        assert await knock(port, "iqn.a") == 0
+        assert await knock(port, "iqn.b") == 0x0301
+        again = await rig.start(port)
+        await again.forget(WELCOME.mac)
+        await again.close(WELCOME.mac)
+        await again.leave()
+        assert await knock(port, "iqn.a") == 0x0301
+        await rig.start(port)
+
+    play(scene)
