@@ -34,6 +34,8 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.tftp.link", 4),
     ("netboot.iscsi.peer", 4),
     ("netboot.iscsi.portal", 4),
+    ("netboot.iscsi.compare", 3),
+    ("netboot.iscsi.management", 3),
     ("netboot.config", 3),
     ("*.engine", 3),
     ("*.routes", 3),
