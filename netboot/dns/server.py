@@ -139,6 +139,9 @@ class DnsServer:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client by TCP (RFC 7766): length and message, as often as it likes."""
+        if writer.get_extra_info("peername") is None:  # it was reset before it was accepted
+            writer.close()
+            return
         if len(self._visitors) >= CONNECTIONS:
             self.counters.overflow += 1
             writer.close()

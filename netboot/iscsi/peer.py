@@ -84,7 +84,12 @@ class Peer(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         here = transport.get_extra_info("sockname")
-        self.address = str(transport.get_extra_info("peername")[0])
+        there = transport.get_extra_info("peername")
+        if here is None or there is None:  # it was reset before it was accepted
+            self.closed = True
+            self._transport.abort()
+            return
+        self.address = str(there[0])
         host = f"[{here[0]}]" if ":" in here[0] else here[0]
         self.engine = Connection(self.address, f"{host}:{here[1]},1", os.urandom)
         sock = transport.get_extra_info("socket")
@@ -117,6 +122,8 @@ class Peer(asyncio.BufferedProtocol):
         self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self.address:  # nobody was told that it came
+            return
         why = self._why or self.engine.ended or (f"{exc}" if exc else "closed by the initiator")
         self._transport = None
         self._finish()

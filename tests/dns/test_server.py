@@ -342,6 +342,25 @@ def test_connections_are_bounded_and_the_silent_are_sent_away(
     run(work)
 
 
+def test_who_is_gone_before_it_is_greeted_is_let_go() -> None:
+    """A reset that comes before the accept: the event loop has no address to name any more."""
+
+    async def work() -> None:
+        here, there = socket.socketpair()
+        async with serving() as server:
+            reader, writer = await asyncio.open_connection(sock=here)
+            writer.get_extra_info = lambda name, default=None: None  # type: ignore[method-assign]
+            reader.feed_data(b"\0\x0cwhatever now")
+            async with asyncio.timeout(10):
+                await server._visit(reader, writer)
+            assert writer.is_closing()
+            assert server.counters.connections == server.counters.queries == 0
+        there.close()
+        await writer.wait_closed()
+
+    run(work)
+
+
 def test_stopping_ends_what_is_under_way_and_leaves_nothing_open() -> None:
     async def work() -> None:
         before = len(os.listdir("/proc/self/fd"))

@@ -154,6 +154,27 @@ def test_the_socket_finds_out_who_is_dead(play: Any) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("gone", ["peername", "sockname"])
+def test_who_is_gone_before_it_is_greeted_is_let_go(
+    bench: Any, initiator: Any, pdus: Any, gone: str
+) -> None:
+    """A reset that comes before the accept: the kernel has no address to name any more."""
+
+    class Gone(Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return None if name == gone else super().get_extra_info(name)
+
+    async def main() -> None:
+        transport, house = Gone(), House()
+        peer = Peer(house)
+        peer.connection_made(transport)
+        assert transport.closing and peer.closed
+        peer.connection_lost(None)
+        assert house.heard == []
+
+    asyncio.run(main())
+
+
 def test_nothing_is_read_between_a_knock_and_its_answer(play: Any) -> None:
     def scene(rig: Rig) -> None:
         assert rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t")) == []
