@@ -292,12 +292,13 @@ class Service:
             log.warning("a restart is needed for [%s]", "], [".join(late))
         taken = {name: new[name] for name in _RELOADABLE}
         self.settings = self.settings.model_copy(update=taken)
-        self.site = self._engine.site = dataclasses.replace(
+        self.site = dataclasses.replace(
             self.site,
             profiles=site.profiles,
             hosts=site.hosts,
             unknown_profile=site.unknown_profile,
         )
+        self._engine.take_over(self.site)
         log.info("%s: %d profiles, %d clients", path, len(site.profiles), len(site.hosts))
 
 

@@ -77,7 +77,7 @@ class Engine:
             site.address.network,
             pool,
             excluded=[a for a in (site.address.ip, site.router, *dns) if a is not None],
-            reserved={mac: host.address for mac, host in site.hosts.items() if host.address},
+            reserved=_reservations(site),
             leases=leases,
         )
         self.counters: Counter[str] = Counter()
@@ -89,6 +89,11 @@ class Engine:
         self._waiting: dict[str, _Asked] = {}
         self._probing: dict[IPv4Address, str] = {}
         self._named: set[tuple[str, str]] = set()
+
+    def take_over(self, site: Site) -> None:
+        """From now on the machines and reservations are those of ``site``."""
+        self.site = site
+        self.leases.reserve(_reservations(site))
 
     @property
     def probing(self) -> Mapping[IPv4Address, str]:
@@ -386,3 +391,7 @@ class Engine:
             return
         self._named.add((what, who))
         log.log(level, text, who)
+
+
+def _reservations(site: Site) -> dict[str, IPv4Address]:
+    return {mac: host.address for mac, host in site.hosts.items() if host.address}

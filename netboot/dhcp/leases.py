@@ -194,6 +194,14 @@ class Leases:
             return True
         return promised not in (None, mac) and self._offers[str(promised)].expires > now
 
+    def reserve(self, reserved: Mapping[str, IPv4Address]) -> None:
+        """From now on these are the reservations; running leases are left as they are."""
+        before = self._reserver
+        self._reserved = dict(reserved)
+        self._reserver = {address: mac for mac, address in self._reserved.items()}
+        for address in before.keys() - self._reserver.keys():
+            self._free(address)
+
     def _reserve(self, mac: str, address: IPv4Address) -> None:
         """A reservation that came with the plan counts like one of the settings."""
         if self._reserved.get(mac) != address and address not in self._reserver:

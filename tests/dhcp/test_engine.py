@@ -38,6 +38,19 @@ def events(effects: list[Effect]) -> list[tuple[Phase, bool]]:
     return [(e.event.phase, e.event.fresh) for e in effects if isinstance(e, Publish)]
 
 
+def test_other_machines_and_reservations_count_from_now_on(kit: Any) -> None:
+    lan = kit.lan()
+    site = lan.engine.site
+    assert not lan.engine.leases.may_have(A, ip(21), 0.0)
+    lan.engine.take_over(replace(site, hosts={}))
+    assert lan.engine.site.hosts == {}
+    assert not lan.engine.leases.may_have(WS21, ip(21), 0.0)  # out of the pool, nobody's now
+    host = replace(site.hosts[WS21], mac=A, address=ip(50))
+    lan.engine.take_over(replace(site, hosts={A: host}))
+    assert lan.engine.leases.may_have(A, ip(50), 0.0)
+    assert not lan.engine.leases.may_have(B, ip(50), 0.0)
+
+
 # The whole path
 
 

@@ -97,6 +97,25 @@ def test_a_new_reservation_waits_for_the_next_boot() -> None:
     assert leases.choose(A, 100, running=True) == ip(21)  # it had expired anyway
 
 
+def test_other_reservations_count_from_now_on() -> None:
+    leases = pool(reserved={A: ip(50), B: ip(51)})
+    assert leases.choose(C, 0) == ip(52)
+    leases.reserve({B: ip(53)})
+    assert leases.choose(B, 0) == ip(53)
+    assert leases.choose(C, 0, wanted=ip(53)) != ip(53)
+    assert not leases.may_have(C, ip(53), 0)
+    assert leases.choose(A, 0) == ip(52)  # its reservation is gone: one that nobody had
+    leases.bind(A, ip(52), 0, 60)
+    taken = set()
+    for mac in (C, "52:54:00:00:00:0d"):
+        address = leases.choose(mac, 0)
+        assert address is not None
+        leases.bind(mac, address, 0, 60)
+        taken.add(address)
+    assert taken == {ip(50), ip(51)}  # what was reserved before is the pool's again
+    assert leases.choose("52:54:00:00:00:0e", 0) is None
+
+
 def test_moving_frees_the_old_address_and_tells_the_store_so() -> None:
     leases = pool()
     leases.bind(A, ip(50), 0, 3600)
