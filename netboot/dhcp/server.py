@@ -28,7 +28,7 @@ from netboot.dhcp.effects import (
 )
 from netboot.dhcp.engine import Engine
 from netboot.dhcp.link import Link
-from netboot.errors import ConfigError
+from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent
 from netboot.model import Lease
 
@@ -223,9 +223,11 @@ class DhcpServer:
         try:
             for lease in leases:
                 self._persist(lease)
-        except Exception:
+        except Exception as error:
             self._engine.counters["unpersisted"] += 1
-            log.exception("a lease of %s could not be written; not acknowledged", leases[0].mac)
+            text = "a lease of %s could not be written, and is not acknowledged: %s"
+            expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
+            log.error(text, leases[0].mac, error, exc_info=not expected)
             return False
         return True
 
