@@ -365,6 +365,7 @@ def resolvers(settings: Settings, system: Path = Path("/etc/resolv.conf")) -> li
 def serve(path: Path, *, leave_disks: bool = False) -> int:
     """Run the service until a signal ends it; its exit code. SIGHUP reads the settings again."""
     settings = load(path)
+    preflight.raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(Service(settings, leave_disks=leave_disks), path))
 

@@ -2,12 +2,14 @@
 
 Each check returns, or raises a ConfigError of one line that says what is wrong and what to do.
 They take plain values and change nothing, but for the state folder and its lock, which they
-make. That a port was free is no promise: whoever opens it says the same again.
+make, and the limit of open files, which they raise. That a port was free is no promise: whoever
+opens it says the same again.
 """
 
 import errno
 import fcntl
 import os
+import resource
 import socket
 import tempfile
 import time
@@ -118,6 +120,16 @@ def loaders(folders: Sequence[Path], wanted: Iterable[tuple[str, str]]) -> None:
                 f"the boot program {name} for {whose} is in none of {listed}: "
                 f"apt-get install ipxe, or put it there"
             )
+
+
+def raise_file_limit() -> int:
+    """Let this process and its children open as many files as root lets them; how many.
+
+    A shell gives 1024, and one machine's disk and connection take four.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 class StateFolder:

@@ -210,3 +210,20 @@ def test_a_read_only_state_folder_is_one_line(
 
     monkeypatch.setattr(preflight.tempfile, "TemporaryFile", refuse)
     assert "cannot be written to (Permission denied)" in complaint(preflight.StateFolder, tmp_path)
+
+
+# Open files.
+
+
+def test_the_limit_of_open_files_is_raised_for_children_too() -> None:
+    code = (
+        "import resource, subprocess, sys\n"
+        "from netboot import preflight\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))\n"
+        "assert preflight.raise_file_limit() == most\n"
+        "ask = 'import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))'\n"
+        "told = subprocess.run([sys.executable, '-c', ask], capture_output=True, check=True)\n"
+        "assert told.stdout.split() == [str(most).encode()] * 2, told\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

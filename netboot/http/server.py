@@ -5,6 +5,8 @@ It knows the rest of the program only through ``Views``. Garbage on the port is 
 the asker; neither ever stops the service.
 """
 
+import asyncio
+import contextlib
 import errno
 import logging
 import time
@@ -32,6 +34,10 @@ BODY_LIMIT = 64 << 10
 LINE_LIMIT = 8190
 #: Seconds that an idle connection is kept.
 KEEP_ALIVE = 75.0
+#: Seconds that a connection has for its first request: aiohttp itself would wait for ever.
+PATIENCE = 60.0
+#: Seconds between two looks for those.
+SWEEP = 5.0
 #: Seconds that transfers have left when the server stops.
 LAST_SECONDS = 2.0
 
@@ -60,6 +66,8 @@ class HttpServer:
         self._machines = Machines(views, loaders, files, clock)
         self._wire_log = WireLog(log)
         self._runner: web.AppRunner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._asked: set[web.RequestHandler] = set()
 
     @property
     def port(self) -> int:
@@ -75,7 +83,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen. ConfigError when that cannot be, with the way out."""
-        app = web.Application(middlewares=[_guard], client_max_size=BODY_LIMIT)
+        app = web.Application(middlewares=[self._note, _guard], client_max_size=BODY_LIMIT)
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._handler(route.handler))
             if route.method == "GET":
@@ -99,13 +107,39 @@ class HttpServer:
             await runner.cleanup()
             raise ConfigError(self._way_out(error)) from error
         self._runner = runner
+        self._sweeper = asyncio.create_task(self._sweep(runner))
         log.info("HTTP on http://%s:%d/", self._host, self.port)
 
     async def stop(self) -> None:
         """End the streams, give transfers two seconds, and close. Twice is harmless."""
         runner, self._runner = self._runner, None
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+            self._sweeper = None
         if runner is not None:
             await runner.cleanup()
+
+    async def _sweep(self, runner: web.AppRunner) -> None:
+        """Send away who came and asks for nothing: a thousand of them have all descriptors."""
+        loop = asyncio.get_running_loop()
+        since: dict[web.RequestHandler, float] = {}
+        while True:
+            await asyncio.sleep(SWEEP)
+            now, server = loop.time(), runner.server
+            here = server.connections if server is not None else []
+            self._asked.intersection_update(here)
+            silent = [connection for connection in here if connection not in self._asked]
+            since = {connection: since.get(connection, now) for connection in silent}
+            for connection, first in since.items():
+                if now - first >= PATIENCE:
+                    connection.force_close()
+
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._asked.add(request.protocol)
+        return await handler(request)
 
     async def _end_streams(self, app: web.Application) -> None:
         self._api.close()

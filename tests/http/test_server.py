@@ -12,6 +12,7 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage
 
 from netboot.errors import ConfigError
+from netboot.http import server as module
 from netboot.http.server import BODY_LIMIT, LINE_LIMIT, HttpServer, WireLog
 
 GARBAGE = [
@@ -70,6 +71,28 @@ def test_half_a_request_does_not_keep_the_others_waiting(fakes: ModuleType) -> N
         writer.write(b"GET /healthz HT")
         assert (await fakes.ask(server.port, "/healthz")).status == 200
         writer.close()
+
+    fakes.run(work)
+
+
+def test_who_asks_for_nothing_is_sent_away(
+    fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEEP", 0.01)
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+
+    async def work(server: HttpServer) -> None:
+        listening, events = await asyncio.open_connection("127.0.0.1", server.port)
+        events.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await listening.readuntil(b": listening\n\n")
+        for said in (b"", b"GET /healthz HTTP/1.1\r\nHos"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+        assert not listening.at_eof(), "who has asked gets the whole answer"
+        assert (await fakes.ask(server.port, "/healthz")).status == 200
+        events.close()
 
     fakes.run(work)
 
