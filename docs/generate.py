@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from netboot.cli import settings_text
+from netboot.iscsi import keys
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,8 +38,19 @@ def tree() -> str:
     return "\n".join(["```text", "netboot/", *lines, "```"])
 
 
+def login_keys() -> str:
+    """The table of login keys."""
+    rows = [
+        f"| {row.name} | {row.rule} | {row.default} | {row.ours} | {row.use} | {row.ref} |"
+        for row in keys.KEYS.values()
+    ]
+    head = "| key | rule | default | ours | stage | RFC 7143 |"
+    return "\n".join([head, "|---" * 6 + "|", *rows])
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"settings": settings_text.documentation, "tree": tree},
+    "docs/iscsi.md": {"keys": login_keys},
     "docs/settings.md": {"settings": settings_text.documentation},
 }
 

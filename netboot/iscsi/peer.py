@@ -169,6 +169,13 @@ class Peer(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def hang_up(self, why: str) -> None:
+        """End the connection when what was answered has been sent."""
+        self._why = self._why or why
+        self._finish()
+        if self._transport is not None:
+            self._transport.close()
+
     def send(self) -> None:
         """Send what there is, and close the connection if that was the last."""
         transport = self._transport

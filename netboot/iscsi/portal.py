@@ -205,7 +205,7 @@ class Portal:
         for target in self._targets.values():
             if peer in target.peers:
                 for every in list(target.peers):
-                    every.close("target cold reset")
+                    every.hang_up("target cold reset")
                 break
 
     # Logging in.

@@ -67,10 +67,12 @@ class Shared(Generic[Owner]):
 
         def finished(result: object, error: Exception | None) -> None:
             self.jobs -= 1
-            done(result, error)
-            if not self.jobs and self.on_idle is not None:
-                idle, self.on_idle = self.on_idle, None
-                idle()
+            try:
+                done(result, error)
+            finally:  # who waits for us must not wait for ever over a mistake in an answer
+                if not self.jobs and self.on_idle is not None:
+                    idle, self.on_idle = self.on_idle, None
+                    idle()
 
         self.jobs += 1
         self.submit(do, finished)

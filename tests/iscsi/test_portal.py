@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from netboot.errors import ConfigError
 from netboot.iscsi import portal as module
@@ -111,8 +112,10 @@ class House:
 Scene = Callable[[House], Awaitable[None]]
 
 
-@pytest.fixture
-def play(memory: Any, initiator: Any, pdus: Any) -> Callable[[Scene], House]:
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def play(
+    request: pytest.FixtureRequest, memory: Any, initiator: Any, pdus: Any
+) -> Callable[[Scene], House]:
     """Runs a scene against a portal, and stops the portal in the end."""
 
     def run(scene: Scene) -> House:
@@ -127,7 +130,7 @@ def play(memory: Any, initiator: Any, pdus: Any) -> Callable[[Scene], House]:
                     await client.hang_up()
             return house
 
-        return asyncio.run(main())
+        return request.param(main())  # type: ignore[no-any-return]
 
     return run
 
