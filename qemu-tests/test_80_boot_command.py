@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,32 @@ from netboot.model import Version
 
 pytestmark = pytest.mark.outside
 BOOT = [sys.executable, "-m", "netboot", "boot"]
+CHECKOUT = Path(__file__).resolve().parents[1]
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+#: $1 a folder of anybody's, $2 the closed folder, $3 the checkout below it, then the command.
+REOPEN = """
+mount --bind "$3" "$1" && mount -t tmpfs -o mode=755 tmpfs "$2" &&
+mkdir -p "$3" && mount --bind "$1" "$3" || exit
+cd "$3" && shift 3 && exec "$@"
+"""
 
 
-def run(*words: str | Path, user: bool = False) -> subprocess.CompletedProcess[str]:
+def as_nobody(command: list[str], place: Path) -> list[str]:
+    """``command`` without root, also where root's checkout lies in a folder that others may not
+    enter, as /root is: a mount namespace has it at the same path, below an open folder."""
+    command = [*NOBODY, "env", "HOME=/nonexistent", *command]
+    closed = [folder for folder in CHECKOUT.parents if not folder.stat().st_mode & 0o001]
+    if not closed:
+        return command
+    place.mkdir()
+    return ["unshare", "--mount", "sh", "-c", REOPEN, "sh", place, closed[-1], CHECKOUT, *command]
+
+
+def run(*words: str | Path, user: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """``netboot boot`` and these words; not as root where there is a folder for ``user``."""
     command = [*BOOT, *map(str, words)]
     if user and os.geteuid() == 0:
-        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
-        command = [*nobody, "env", "HOME=/nonexistent", *command]
+        command = as_nobody(command, user / "checkout")
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
@@ -36,7 +56,7 @@ def test_the_text_came_without_root_and_the_overlay_is_kept(
             os.chown(path, 65534, 65534)
         words = ["debian", "--expect", "NETBOOT-READY", "--timeout", "240", "--json"]
         done = run(
-            *words, "--state", folder / "state", "--keep-overlay", folder / "kept", user=True
+            *words, "--state", folder / "state", "--keep-overlay", folder / "kept", user=folder
         )
         assert done.returncode == 0, done.stdout + done.stderr
         answer = json.loads(done.stdout)
@@ -52,7 +72,8 @@ def test_the_text_did_not_come(version: Version) -> None:
     done = run("debian", "--expect", "no machine says this", "--timeout", "5")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "last phase: " in done.stderr
-    (folder,) = [word for word in done.stderr.split() if word.startswith("/tmp/netboot-boot-")]
+    prefix = f"{tempfile.gettempdir()}/netboot-boot-"
+    (folder,) = [word for word in done.stderr.split() if word.startswith(prefix)]
     names = {path.name for path in Path(folder).iterdir()}
     assert {"machine1.serial.log", "service.log", "capture.pcap"} <= names
     shutil.rmtree(folder)

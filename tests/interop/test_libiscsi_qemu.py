@@ -1,7 +1,9 @@
 """QEMU's tools on iscsi:// URLs: read, write, compare, discard, with digests and without."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -133,7 +135,7 @@ def test_the_disk_outlives_the_disk_process(iscsi: Any) -> None:
             line = process.stdout.readline()
             assert line, words
             words += line
-        subprocess.run(["kill", "-9", str(pid)], check=True)
+        os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 20
         while iscsi.disks.pid in (pid, None):
             assert time.monotonic() < deadline
