@@ -42,6 +42,10 @@ class Goldens:
         with self._lock:
             try:
                 users = self._open.get(_key(path, Path(path).stat()))
+            except FileNotFoundError:
+                raise ImageError(
+                    f"{path}: the golden image is gone; bring it back. No overlay was touched"
+                ) from None
             except OSError as problem:
                 raise ImageError(f"{path}: {problem.strerror}") from problem
             if users is None or users[0].size != size:

@@ -6,6 +6,7 @@ bytes here, never probed by QEMU; references are looked for before any program o
 and QEMU is told the format. What a raw file means to QEMU is never asked: it is copied.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -91,8 +92,13 @@ def to_raw(source: Path, target: Path, progress: Progress) -> str:
             kind = sniff(file)
             refuse_references(file, kind, str(source))
             if kind == "raw":
+                _room_for(target, file.seek(0, os.SEEK_END), source)
                 return _copy(file, target, progress)
     except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ImageError(
+                f"{target.parent}: {problem.strerror}: make room there, or choose another folder"
+            ) from problem
         raise ImageError(f"{source}: {problem.strerror}") from problem
     _room_for(target, _info(source, kind), source)
     command = ["qemu-img", "convert", "-p", "-f", kind, "-O", "raw", str(source), str(target)]

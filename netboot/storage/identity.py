@@ -61,12 +61,14 @@ def check_identity(golden: Golden, digest: str) -> None:
         except OSError:
             return
     except (OSError, TypeError, ValueError) as problem:
-        raise ImageError(f"{path}: not readable; verify the image anew ({problem})") from problem
+        raise ImageError(
+            f"{path}: not readable ({problem}); `netboot image show IMAGE --verify` makes it anew"
+        ) from problem
     else:
         if kept.digest != digest:
             raise ImageError(f"{golden.path}: is {kept.digest}, but {digest} is wanted")
         if kept != now:
             raise ImageError(
-                f"{golden.path}: changed since it was added; restore it, or verify the image "
-                "anew. No overlay was touched"
+                f"{golden.path}: changed since it was added; put the original back, and have "
+                "`netboot image show IMAGE --verify` say so. No overlay was touched"
             )

@@ -154,6 +154,8 @@ class Library:
         finally:
             part.unlink(missing_ok=True)
             os.close(fd)
+            with suppress(OSError):  # not empty, mostly
+                folder.rmdir()
 
     def _finish(self, name: str, part: Path, digest: str, origin: str) -> Version:
         """Make a complete part durable, name it, and enter it in the catalogue."""

@@ -122,7 +122,7 @@ def test_a_golden_file_that_changes_while_open_is_refused_to_the_next(bench):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"golden": "/nowhere/golden.raw"}, "/nowhere/golden.raw: No such file"),
+        ({"golden": "/nowhere/golden.raw"}, "/nowhere/golden.raw: the golden image is gone"),
         ({"size": 4096}, "not the 4096 it was added with"),
         ({"digest": "sha256:other"}, "is wanted"),
         ({"overlay": "/nowhere/client.qcow2"}, "cannot be created"),
@@ -140,7 +140,7 @@ def test_a_missing_golden_file_leaves_the_overlay_alone(bench):
     bench.attach().close()
     bench.golden.unlink()
     before = bench.path.read_bytes()
-    with pytest.raises(ImageError, match="No such file"):
+    with pytest.raises(ImageError, match="the golden image is gone"):
         bench.attach()
     assert bench.path.read_bytes() == before
 

@@ -183,3 +183,22 @@ def test_no_room_is_said_before_the_disk_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr(convert.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ImageError, match="0 MiB are free"):
         to_raw(source, tmp_path / "target", silent)
+
+
+def test_no_room_for_a_raw_file_is_said_of_where_there_is_none(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(1 << 20))
+    usage = convert.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(convert.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(ImageError, match=f"needs about 1 MiB below {tmp_path}, where 0 MiB"):
+        to_raw(source, tmp_path / "target", silent)
+    monkeypatch.undo()
+
+    def full(fd, data, at):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(convert.os, "pwrite", full)
+    folder = tmp_path / "there"
+    folder.mkdir()
+    with pytest.raises(ImageError, match=f"^{folder}: No space left on device: make room there"):
+        to_raw(source, folder / "target", silent)

@@ -116,6 +116,7 @@ def test_an_interruption_leaves_nothing(library, source):
     with pytest.raises(KeyboardInterrupt):
         library.add("debian", source, interrupt)
     assert tree(library) == []
+    assert not (library.root / "debian").exists()
     assert library.list() == []
 
 
