@@ -2,7 +2,8 @@
 
 The ROM of QEMU's network cards is iPXE, on BIOS and on UEFI. Without it (``rom=False``) a UEFI
 machine boots by its firmware's own PXE client, as most hardware does, which then loads iPXE by
-TFTP; a BIOS machine has nothing left to boot by.
+TFTP; a BIOS machine has nothing left to boot by. ``http`` takes that PXE client away from a UEFI
+machine too, so that it boots by its firmware's HTTP client.
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Machine:
     memory: int = 1024  #: MiB
     cores: int = 1
     rom: bool = True  #: the card's own iPXE
+    http: bool = False  #: UEFI HTTP boot
 
 
 def check(firmware: Firmware) -> None:
@@ -65,4 +67,8 @@ def command(machine: Machine, accel: str, variables: Path) -> list[str]:
         code = f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"
         arguments += ["-drive", code]
         arguments += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
+    if machine.http:
+        # OVMF takes its settings by name from fw_cfg (OvmfPkg, NetworkPkg: *PXESupport).
+        for version in (4, 6):
+            arguments += ["-fw_cfg", f"name=opt/org.tianocore/IPv{version}PXESupport,string=n"]
     return arguments

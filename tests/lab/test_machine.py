@@ -53,3 +53,10 @@ def test_without_the_cards_rom_the_firmware_is_on_its_own() -> None:
     card, _ = options(command(bare, "tcg", Path("/v")), "-device")
     assert card.endswith(",romfile=")
     assert "romfile" not in options(command(UEFI, "tcg", Path("/v")), "-device")[0]
+
+
+def test_http_boot_has_no_pxe_client() -> None:
+    machine = Machine("m4", "52:54:00:00:00:04", "tap3", Firmware.UEFI, rom=False, http=True)
+    settings = options(command(machine, "tcg", Path("/v")), "-fw_cfg")
+    assert settings == [f"name=opt/org.tianocore/IPv{n}PXESupport,string=n" for n in (4, 6)]
+    assert options(command(UEFI, "tcg", Path("/v")), "-fw_cfg") == []
