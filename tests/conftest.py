@@ -1,4 +1,4 @@
-"""What tests of several folders share: network namespaces of their own.
+"""What tests of several folders share: network namespaces of their own, and signals that work.
 
 A namespace has a name that nobody else uses (our process id is in it), is entered by this very
 process, and is deleted only by the test that made it.
@@ -7,6 +7,7 @@ process, and is deleted only by the test that made it.
 import ctypes
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ import pytest
 
 _NUMBERS = itertools.count()
 _CLONE_NEWNET = 0x40000000
+
+
+def pytest_configure() -> None:
+    """A shell has its background jobs ignore SIGINT, and so would every program we start: a
+    handler of our own is the default one in them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ip(*arguments: str) -> str:

@@ -171,7 +171,10 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, code: i
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert begun.read_text() == "begun\n"  # waits for the recipe
         process.send_signal(number)
-        _, errors = process.communicate(timeout=PATIENCE)
+        try:
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
     left = [path.name for path in (state / "images" / "slow").iterdir()]
