@@ -25,6 +25,9 @@ LIMIT = 20_000
 #: What is kept of the past: this many events, none older than this many seconds.
 KEEP = 100_000
 AGE = 30 * 86400.0
+#: As many machines; anybody can invent MACs. And how many events are between two looks at most.
+CLIENTS = 20_000
+BURST = 20_000
 
 
 class Journal:
@@ -36,6 +39,7 @@ class Journal:
         self._waiting: deque[BootEvent] = deque(maxlen=LIMIT)
         self._task: asyncio.Task[None] | None = None
         self._failing = False
+        self._written = 0  #: events since the last look for old ones
         self._ending = asyncio.Event()
 
     def add(self, event: BootEvent) -> None:
@@ -57,9 +61,10 @@ class Journal:
     async def _write(self) -> None:
         swept: float | None = None
         while True:
-            if swept is None or self._clock() - swept > SWEEP:
-                swept = self._clock()
+            if swept is None or self._clock() - swept > SWEEP or self._written >= BURST:
+                swept, self._written = self._clock(), 0
                 await self._try(lambda: self._store.prune_events(self._clock() - AGE, KEEP))
+                await self._try(lambda: self._store.prune_clients(CLIENTS))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), GATHER)
                 return
@@ -68,6 +73,7 @@ class Journal:
     async def _flush(self) -> None:
         batch = list(self._waiting)
         self._waiting.clear()
+        self._written += len(batch)
         if batch and not await self._try(lambda: self._store.add_events(batch)):
             room = LIMIT - len(self._waiting)
             self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))

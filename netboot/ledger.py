@@ -30,6 +30,8 @@ class Ledger:
     """Answers for the door of the disks and for the beginning of a boot.
 
     >>> ledger = Ledger(store, Path("/var/lib/netboot"))
+    >>> ledger.overlay_of(mac, "debian", OverlayMode.EPHEMERAL).generation
+    0
     >>> ledger.begin_boot(mac, "debian", OverlayMode.EPHEMERAL).generation
     1
     """
@@ -55,11 +57,14 @@ class Ledger:
 
     def begin_boot(self, mac: str, image: str, mode: OverlayMode) -> Overlay | None:
         """A new boot begins: an ephemeral overlay gets its next generation, over the latest
-        version. None when there is nothing to decide, or no version to decide on."""
+        version. None when there is nothing to decide, or no version to decide on.
+
+        Who never logged in has none yet, and gets none by this: anybody can invent MACs.
+        """
         if mode is not OverlayMode.EPHEMERAL or self._store.latest(image) is None:
             return None
         before = self._store.overlay(mac, image, mode)
-        return self._begin(mac, image, mode, before.generation + 1 if before else 1)
+        return self._begin(mac, image, mode, before.generation + 1) if before else None
 
     def _begin(self, mac: str, image: str, mode: OverlayMode, generation: int) -> Overlay:
         version = self._store.latest(image)

@@ -301,13 +301,13 @@ def test_a_boot_is_followed_from_firmware_on(world: World) -> None:
     with world.service() as running:
         assert discover(world, MAC, 1) == ["192.168.77.21", "undionly.kpxe"]
         assert discover(world, MAC, 1) == ["192.168.77.21", "undionly.kpxe"]  # again, not anew
-        assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 1
+        assert running.get(f"/api/v1/clients/{MAC}")["overlay"] is None  # its login makes one
         lease(world)
         world.at_client("curl", "-sf", f"tftp://{OURS}/undionly.kpxe")
         world.at_client("iscsi-ls", "-s", "-i", INITIATOR, f"iscsi://{OURS}")
-        assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 1
+        assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 0
         assert discover(world, MAC, 2, 7) == ["192.168.77.21", "snponly.efi"]
-        assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 2
+        assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 1
         assert f"ws1 ({MAC}): offered after" in running.words
 
 

@@ -66,6 +66,28 @@ def test_the_past_is_swept_at_the_start(store: Store) -> None:
     assert [found.at for found in store.events()] == [new]
 
 
+def test_a_flood_of_invented_machines_is_swept_soon(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "GATHER", 0.001)
+    monkeypatch.setattr(journal, "BURST", 10)
+    monkeypatch.setattr(journal, "CLIENTS", 3)
+    monkeypatch.setattr(journal, "KEEP", 5)
+
+    async def run() -> None:
+        written = Journal(store, lambda: 1000.0)
+        await written.start()
+        for n in range(20):
+            written.add(BootEvent(f"52:54:00:00:00:{n:02x}", 1000.0 + n, Phase.SEEN))
+        async with asyncio.timeout(10):
+            while len(await asyncio.to_thread(store.seen)) != 3:
+                await asyncio.sleep(0.005)
+        await written.stop()
+
+    asyncio.run(run())
+    assert [found.at for found in store.events()] == [1015.0, 1016.0, 1017.0, 1018.0, 1019.0]
+
+
 class Failing(Store):
     """A database that cannot be written to for a while."""
 

@@ -93,7 +93,7 @@ event = Table(
     Index("event_mac", "mac", "id"),
 )
 
-#: Every machine that ever asked, also after its events are pruned.
+#: The machines that asked, also after their events are pruned.
 client = Table(
     "client",
     metadata,

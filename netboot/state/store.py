@@ -268,8 +268,18 @@ class Store:
             gone = (table.c.at < before) | (table.c.id <= edge)
             return connection.execute(delete(table).where(gone)).rowcount
 
+    def prune_clients(self, keep: int) -> int:
+        """Forget when machines were seen, but for the ``keep`` seen last; how many."""
+        table = schema.client
+        with self._writing() as connection:
+            latest = select(table.c.last_seen).order_by(table.c.last_seen.desc())
+            edge = connection.execute(latest.limit(1).offset(keep)).scalar()
+            if edge is None:
+                return 0
+            return connection.execute(delete(table).where(table.c.last_seen <= edge)).rowcount
+
     def seen(self) -> list[Seen]:
-        """Every machine that ever asked, by MAC."""
+        """Every machine that asked and is not pruned, by MAC."""
         table = schema.client
         with self._reading() as connection:
             return [

@@ -66,6 +66,7 @@ def test_no_overlays_say_where_they_come_from(tmp_path: Path, store: Store) -> N
 
 def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) -> None:
     book = Ledger(store, tmp_path)
+    book.overlay_of(MAC, "debian", FRESH)
     book.begin_boot(MAC, "debian", FRESH)
     disk = opened(store, book.overlay_of(MAC, "debian", KEPT))
     disk.flush()
@@ -101,8 +102,7 @@ def test_reset_in_json(tmp_path: Path, store: Store) -> None:
 
 def test_a_logged_in_machine_keeps_all_it_has(tmp_path: Path, store: Store) -> None:
     book = Ledger(store, tmp_path)
-    other = book.begin_boot(MAC, "debian", FRESH)
-    assert other
+    other = book.overlay_of(MAC, "debian", FRESH)
     opened(store, other).close()
     disk = opened(store, book.overlay_of(MAC, "debian", KEPT))
     before = store.overlays()

@@ -282,6 +282,15 @@ def test_old_events_go_and_clients_stay(store: Store) -> None:
     assert [client.mac for client in store.seen()] == [A]
 
 
+def test_of_all_who_ever_asked_the_last_are_remembered(store: Store) -> None:
+    macs = [f"52:54:00:00:00:{n:02x}" for n in range(10)]
+    store.add_events([BootEvent(mac, float(n), Phase.SEEN) for n, mac in enumerate(macs)])
+    assert store.prune_clients(keep=10) == 0
+    assert store.prune_clients(keep=4) == 6
+    assert [client.mac for client in store.seen()] == macs[6:]
+    assert store.prune_clients(keep=4) == 0
+
+
 # The database itself.
 
 
