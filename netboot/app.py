@@ -277,6 +277,8 @@ class Service:
 
     def reload(self, path: Path) -> None:
         """Take over the profiles and clients of the file, or say why not and change nothing."""
+        if not self._ready:  # it has just read them, or ends
+            return
         try:
             fresh = load(path)
             site = fresh.to_site()
@@ -290,8 +292,7 @@ class Service:
         late = sorted(name for name in new if new[name] != old[name] and name not in _RELOADABLE)
         if late:
             log.warning("a restart is needed for [%s]", "], [".join(late))
-        taken = {name: new[name] for name in _RELOADABLE}
-        self.settings = self.settings.model_copy(update=taken)
+        self.settings = self.settings.model_copy(update={key: new[key] for key in _RELOADABLE})
         self.site = dataclasses.replace(
             self.site,
             profiles=site.profiles,
@@ -318,11 +319,11 @@ def check_machine(settings: Settings, site: Site) -> None:
         check_loaders(settings, site)
         for number in (SERVER_PORT, PXE_PORT):
             preflight.dhcp_port(site.interface, number)
-    preflight.port("udp", own, settings.tftp.port, "tftp.port")
-    preflight.port("tcp", own, settings.http.port, "http.port")
+    preflight.port("udp", own, settings.tftp.port, "another tftp.port")
+    preflight.port("tcp", own, settings.http.port, "another http.port")
     if settings.dns.enabled:
         for kind in ("udp", "tcp"):
-            preflight.port(kind, own, settings.dns.port, "dns.enabled to false")
+            preflight.port(kind, own, settings.dns.port, "dns.enabled = false")
 
 
 def check_loaders(settings: Settings, site: Site) -> None:
@@ -378,6 +379,7 @@ async def _serve(service: Service, path: Path) -> int:
         if not ended.done():
             ended.set_result(code)
 
+    loop.add_signal_handler(signal.SIGHUP, service.reload, path)
     loop.add_signal_handler(signal.SIGTERM, end, 0)
     loop.add_signal_handler(signal.SIGINT, end, 128 + signal.SIGINT)
     starting = asyncio.create_task(service.start())
@@ -387,7 +389,6 @@ async def _serve(service: Service, path: Path) -> int:
         starting.cancel()
     try:
         await starting
-        loop.add_signal_handler(signal.SIGHUP, service.reload, path)
         log.info("ready: %s on %s", service.site.address, service.site.interface)
         code = await ended
         log.info("stopping")

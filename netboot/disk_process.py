@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds without control process and sessions after which the process ends.
 ORPHAN_TIMEOUT = 60.0
+#: Bytes of log, of which as many again are kept beside it: it lies where the disks are.
+LOG_LIMIT = 8 << 20
 
 
 class ForwardLog(logging.Handler):
@@ -106,14 +110,27 @@ async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> N
 async def _orphaned(
     channel: Channel, portal: Portal, ending: asyncio.Event, patience: float
 ) -> None:
-    """End the process when there has been nobody to serve for ``patience`` seconds."""
+    """End the process when there has been nobody to serve for ``patience`` seconds; meanwhile,
+    see to it that strangers at the door do not fill the disk with what we say of them."""
     alone = 0.0
     step = min(1.0, patience / 4)
     while alone < patience:
         await asyncio.sleep(step)
+        shorten_log(sys.stderr.fileno())
         alone = 0.0 if channel.connected or portal.sessions else alone + step
     log.info("no control process and no sessions: ending")
     ending.set()
+
+
+def shorten_log(handle: int, limit: int = LOG_LIMIT) -> None:
+    """Move what a file open for appending holds to ``<file>.1`` when it is too much."""
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size <= limit:
+        return
+    path = Path(f"/proc/self/fd/{handle}").readlink()
+    with contextlib.suppress(OSError):  # no room for it: then what is new counts more
+        shutil.copyfile(path, f"{path}.1")
+    os.ftruncate(handle, 0)
 
 
 def endpoint(text: str) -> tuple[str, int]:

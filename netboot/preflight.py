@@ -102,7 +102,7 @@ def _no_port(kind: str, where: str, number: int, setting: str, error: OSError) -
         option = "-ltnp" if kind == "tcp" else "-lunp"
         return (
             f"{what} is in use by another program (ss {option} 'sport = :{number}' names it): "
-            f"stop it, or change {setting}"
+            f"stop it, or set {setting}"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (

@@ -544,7 +544,7 @@ sys.stdin.read()
         ("DGRAM", 53, f"UDP port 53 on {OURS} is in use by another program"),
         ("STREAM", 53, f"TCP port 53 on {OURS} is in use by another program (ss -ltnp"),
         ("STREAM", 8080, f"TCP port 8080 on {OURS} is in use by another program"),
-        ("STREAM", 3260, "iSCSI cannot listen on"),
+        ("STREAM", 3260, f"iSCSI cannot listen on {OURS} port 3260: Address already in use"),
     ],
 )
 def test_a_port_in_use_is_one_line(world: World, kind: str, port: int, told: str) -> None:
@@ -557,7 +557,9 @@ def test_a_port_in_use_is_one_line(world: World, kind: str, port: int, told: str
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "taken\n"
-        assert told in world.refused()
+        line = world.refused()
+        assert line.startswith(told), "nothing before it: the line says netboot: once"
+        assert "stop" in line and ("or set " in line or "or change " in line)
         holder.communicate(timeout=PATIENCE)
 
 
@@ -659,6 +661,16 @@ def test_a_service_that_never_started_stops(tmp_path: Path) -> None:
     asyncio.run(run())
     # The state folder is nobody's again.
     asyncio.run(_start_again(tmp_path))
+
+
+def test_a_reload_before_it_is_ready_is_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = app.Service(settings(tmp_path))
+    before = service.settings
+    service.reload(tmp_path / "nowhere")
+    assert service.settings is before
+    assert caplog.text == ""
 
 
 async def _start_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -282,6 +283,27 @@ def test_a_place_for_the_socket_that_is_none(
     here = ["--socket", str(tmp_path / "no" / "where"), "--listen", "127.0.0.1:0"]
     assert disk_process.main(here) == 2
     assert "where: no socket can be made there" in capsys.readouterr().err
+
+
+def test_a_long_log_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "disk-0.log"
+    with path.open("ab", buffering=0) as log:
+        for size, kept in ((100, 100), (1, 0), (7, 7)):
+            log.write(b"x" * size)
+            disk_process.shorten_log(log.fileno(), limit=100)
+            assert path.stat().st_size == kept
+        assert (tmp_path / "disk-0.log.1").read_bytes() == b"x" * 101
+        (tmp_path / "disk-0.log.1").unlink()
+        (tmp_path / "disk-0.log.1").mkdir()
+        log.write(b"y" * 200)
+        disk_process.shorten_log(log.fileno(), limit=100)
+        assert path.stat().st_size == 0
+    reading, writing = os.pipe()
+    os.write(writing, b"z" * 200)
+    disk_process.shorten_log(writing, limit=100)
+    assert os.read(reading, 300) == b"z" * 200
+    os.close(reading)
+    os.close(writing)
 
 
 def test_log_lines_go_over_the_line_too() -> None:

@@ -93,7 +93,7 @@ def test_a_port_in_use_says_how_to_find_who_has_it(
     text = complaint(preflight.port, kind, "127.0.0.1", number, "http.port")
     assert text == (
         f"{kind.upper()} port {number} on 127.0.0.1 is in use by another program "
-        f"({tool} 'sport = :{number}' names it): stop it, or change http.port"
+        f"({tool} 'sport = :{number}' names it): stop it, or set http.port"
     )
 
 
@@ -130,7 +130,7 @@ def test_dhcp_asks_for_its_port_on_one_interface_only() -> None:
         number = other.getsockname()[1]
         text = complaint(preflight.dhcp_port, "lo", number)
     assert text.startswith(f"UDP port {number} on lo is in use")
-    assert 'change dhcp.mode = "off"' in text
+    assert 'set dhcp.mode = "off"' in text
     preflight.dhcp_port("lo", number)
 
 

@@ -239,7 +239,11 @@ class Supervisor:
         with self._log.open("rb") as words:
             words.seek(begin)
             lines = words.read(1 << 16).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"the disk process did not start; see {self._log}"
+        return (
+            lines[-1].removeprefix("netboot: ")
+            if lines
+            else f"the disk process did not start; see {self._log}"
+        )
 
     async def _connect(self) -> asyncio.StreamReader | None:
         """Connect and read the Hello; None when nobody answers there."""

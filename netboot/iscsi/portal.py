@@ -125,8 +125,8 @@ class Portal:
         except OSError as error:
             sock.close()
             raise ConfigError(
-                f"iSCSI cannot listen on {address} port {port}: {os.strerror(error.errno or 0)}; "
-                f"see who has it with: ss -ltnp 'sport = :{port}'"
+                f"iSCSI cannot listen on {address} port {port}: {os.strerror(error.errno or 0)}: "
+                f"stop who has it (ss -ltnp 'sport = :{port}' names it), or change iscsi.port"
             ) from error
         self._server = await self._loop.create_server(
             lambda: Peer(self), sock=sock, backlog=BACKLOG

@@ -184,7 +184,10 @@ def test_a_port_in_use_is_one_clear_line(play: Any) -> None:
             port = taken.getsockname()[1]
             with pytest.raises(ConfigError) as error:
                 await rig.start(port)
-        assert f"port {port}: Address already in use" in str(error.value)
+        assert str(error.value) == (
+            f"iSCSI cannot listen on 127.0.0.1 port {port}: Address already in use: stop who has "
+            f"it (ss -ltnp 'sport = :{port}' names it), or change iscsi.port"
+        )
         assert "\n" not in str(error.value)
 
     play(scene)
