@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 RECEIVE_BUFFER: Final = 512 << 10
 #: Threads for cold reads and flushes of all disks.
 WORKERS: Final = 8
-#: Connections that have not logged in yet; the oldest gives way.
+#: Connections that have not logged in yet, and discovery sessions, which anybody may have; the
+#: oldest gives way.
 HALF_OPEN_LIMIT: Final = 512
 BACKLOG: Final = 1024
 #: Seconds that connections have to end when the portal stops.
@@ -181,6 +182,8 @@ class Portal:
     def arrived(self, peer: Peer, arrived: Arrived) -> None:
         if arrived.session.discovery:
             self._outside.pop(peer, None)
+            if len(self._discovering) >= HALF_OPEN_LIMIT:
+                next(iter(self._discovering)).close("too many discovery sessions")
             self._discovering[peer] = None
             peer.establish(None, self._next_tsih())
         else:

@@ -345,6 +345,19 @@ def test_the_oldest_half_open_connection_gives_way(
     play(scene)
 
 
+def test_the_oldest_discovery_session_gives_way(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HALF_OPEN_LIMIT", 2)
+
+    async def scene(house: House) -> None:
+        clients = [house.client() for _ in range(3)]
+        for client in clients:
+            assert await client.login(house.port, "SessionType=Discovery") == 0
+        assert await clients[0].gone()
+        assert await house.client().login(house.port) == 0
+
+    play(scene)
+
+
 def test_an_initiator_that_does_not_read_stops_being_read(play: Any) -> None:
     """Its answers wait in the kernel and at most a few megabytes with us; others go on."""
 
