@@ -346,10 +346,12 @@ def test_the_settings_are_read_again(world: World) -> None:
         assert discover(world, MAC, 9)[0] == "192.168.77.33"
         kept = "52:54:00:00:00:01", "192.168.77.50"  # else the first address that is given
         more = '[[client]]\nmac = "%s"\nname = "kept"\nprofile = "workstation"\naddress = "%s"\n'
-        world.settings.write_text(renamed.replace("77.21", "77.33") + more % kept)
+        more += '[[client]]\nmac = "%s"\nname = "free"\nprofile = "workstation"\n'
+        more %= (*kept, "52:54:00:00:00:02")
+        world.settings.write_text(renamed.replace("77.21", "77.33") + more)
         running.process.send_signal(signal.SIGHUP)
-        running.wait_for("1 profiles, 2 clients")
-        assert discover(world, "52:54:00:00:00:02", 10)[0] != kept[1]
+        running.wait_for("1 profiles, 3 clients")
+        assert discover(world, "52:54:00:00:00:02", 10)[0] == "192.168.77.51"
         assert discover(world, kept[0], 11)[0] == kept[1]
         assert running.get(f"/api/v1/clients/{MAC}")["name"] == "desk7"
 
