@@ -17,6 +17,8 @@ Row: TypeAlias = Mapping[str, object]
 #: Called with the percent that is done, and with what is being done.
 Progress: TypeAlias = Callable[[int, str], None]
 
+#: Columns that nobody can copy from two lines.
+_WHOLE = {"mac", "address"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -46,7 +48,7 @@ def _drawn(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
 
     drawn = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for name in columns:
-        drawn.add_column(name, overflow="fold")
+        drawn.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for line in cells:
         drawn.add_row(*(Text(cell) for cell in line))
     Console().print(drawn)

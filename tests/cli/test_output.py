@@ -78,11 +78,18 @@ with output.progress("building [x]") as tell:
 """
 
 
-def on_a_terminal(**environment: str) -> str:
+WIDE = """
+from netboot.cli import output
+row = {"name": "n" * 60, "mac": "52:54:00:12:34:56", "address": "192.168.77.199"}
+output.table([row], tuple(row), "none")
+"""
+
+
+def on_a_terminal(code: str = CODE, **environment: str) -> str:
     ours, theirs = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     with subprocess.Popen(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", code],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -109,6 +116,12 @@ def test_a_terminal_gets_colours_and_a_bar() -> None:
     assert "w[bold]s1" in shown
     assert "building [x]: half [y]" in shown
     assert "50 %" in shown
+
+
+def test_what_is_copied_stays_on_one_line() -> None:
+    shown = on_a_terminal(WIDE)
+    assert "52:54:00:12:34:56" in shown
+    assert "192.168.77.199" in shown
 
 
 def test_no_color_is_respected() -> None:
