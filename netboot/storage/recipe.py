@@ -151,9 +151,9 @@ def _child(
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            # A program that will not end, or children that did not hear while they began.
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -192,7 +192,9 @@ def test_an_interrupted_recipe_may_clean_up(folder):
     assert (folder / "cleaned").read_text() == "cleaned\n"
 
 
-def test_a_recipe_that_will_not_end_is_ended_with_its_children(folder, monkeypatch):
+@pytest.mark.parametrize("its_own", ["", "trap - TERM;"], ids=["ignores", "obeys"])
+def test_children_that_will_not_end_are_ended(folder, monkeypatch, its_own):
+    """With a recipe that will not end either, and with one that ends and leaves them."""
     monkeypatch.setattr(recipe_module, "_PATIENCE", 0.2)
 
     def interrupt(percent, text):
@@ -201,7 +203,8 @@ def test_a_recipe_that_will_not_end_is_ended_with_its_children(folder, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(
             folder,
-            f"trap '' TERM; sleep 60 & echo $! > {folder}/child; echo 5 working; wait; wait",
+            f"trap '' TERM; sleep 60 & echo $! > {folder}/child; {its_own} "
+            "echo 5 working; wait; wait",
             interrupt,
         )
     child = int((folder / "child").read_text())
