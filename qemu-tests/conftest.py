@@ -32,8 +32,8 @@ def library() -> Place:
 
 @pytest.fixture(scope="session")
 def version() -> Version:
-    """The golden image under test."""
-    return borrow(IMAGE, library().folder)
+    """The golden image under test; outside, where packages can be fetched, built if need be."""
+    return borrow(IMAGE, library().folder) if namespace.inside() else ensure(library(), IMAGE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,7 +47,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Outside: run this one test inside namespaces, and take over its verdict."""
     if namespace.inside() or pyfuncitem.get_closest_marker("outside"):
         return None
-    ensure(library(), IMAGE)
     test = f"{pyfuncitem.path}::{pyfuncitem.name}"
     folder = tempfile.mkdtemp(prefix="netboot-qemu-")
     command = [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider"]
