@@ -158,7 +158,6 @@ class Service:
                     clock=self._clock,
                 )
             )
-        if site.dhcp_mode is DhcpMode.FULL:
             solicited = RouterEngine(hardware_address(site.interface), self._is_ours)
             await self._open(RouterServer(solicited, site.interface))
         self._ready = True

@@ -15,7 +15,7 @@ from netboot.errors import LabError
 _CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*[A-Za-z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>])")
 
 #: What the golden image's lab shell shows when a command can be typed.
-PROMPT = r"# $"
+PROMPT = "lab# "
 
 
 class ConsoleError(LabError):
