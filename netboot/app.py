@@ -19,25 +19,24 @@ from typing import Any, Protocol
 
 import uvloop
 
-from netboot import ledger, preflight
-from netboot.boot import admission, firmware, profiles
+from netboot import fitness, ledger, preflight
+from netboot.boot import admission, profiles
 from netboot.boot.plan import plan
 from netboot.boot.script import DEFAULT, Scripts
 from netboot.boot.timeline import Timelines
 from netboot.config import Settings, load
 from netboot.control import ControlServer
-from netboot.dhcp.effects import PXE_PORT, SERVER_PORT
 from netboot.dhcp.engine import Engine
 from netboot.dhcp.server import DhcpServer
 from netboot.disks.supervisor import Supervisor
 from netboot.dns.server import DnsServer
 from netboot.dns.zone import Zone
-from netboot.errors import ConfigError, ImageError, NetbootError
+from netboot.errors import ConfigError, NetbootError
 from netboot.http.server import HttpServer
 from netboot.http.views import Health, Views, jsonable
 from netboot.journal import Journal
 from netboot.ledger import Ledger
-from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Site, Stage, canonical_mac
+from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Stage, canonical_mac
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
 from netboot.overview import Overview
@@ -47,8 +46,6 @@ from netboot.tftp.server import TftpServer
 
 log = logging.getLogger(__name__)
 
-#: What a booted machine of each kind must find here: rows of the firmware table, by code.
-_COMMON_FIRMWARE = (0x00, 0x07)
 #: The sections that a reload takes over; the others have sockets and pools behind them.
 _RELOADABLE = {"profile", "client", "unknown"}
 #: Events of the past that the timelines begin with.
@@ -97,13 +94,13 @@ class Service:
         # The machine.
         folder = preflight.StateFolder(state)
         self._parts.callback(folder.release)
-        check_machine(settings, site)
+        fitness.check_machine(settings, site)
 
         # The state.
         self._store = Store(settings.site.url)
         self._parts.callback(self._store.close)
         self._ledger = Ledger(self._store, state)
-        check_images(site, self._ledger)
+        fitness.check_images(site, self._ledger)
         journal = Journal(self._store, self._clock)
         await self._open(journal)
 
@@ -130,7 +127,7 @@ class Service:
         # The servers; DHCP at the end.
         if settings.dns.enabled:
             zone = Zone(site.domain, site.address, self._names)
-            upstreams = resolvers(settings)
+            upstreams = fitness.resolvers(settings)
             await self._open(DnsServer(own, zone, upstreams, port=settings.dns.port))
         await self._open(
             TftpServer(own, settings.loaders, self._sight.on_tftp, port=settings.tftp.port)
@@ -281,9 +278,9 @@ class Service:
         try:
             fresh = load(path)
             site = fresh.to_site()
-            check_images(site, self._ledger)
+            fitness.check_images(site, self._ledger)
             if site.dhcp_mode is not DhcpMode.OFF:
-                check_loaders(fresh, site)
+                fitness.check_loaders(fresh, site)
         except NetbootError as error:
             log.error("the settings stay as they are: %s", str(error).replace("\n", "; "))
             return
@@ -308,58 +305,6 @@ class Part(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
-
-
-def check_machine(settings: Settings, site: Site) -> None:
-    """Everything that can be looked at before anything is opened."""
-    own, off = str(site.address.ip), site.dhcp_mode is DhcpMode.OFF
-    preflight.interface(site.interface, site.address)
-    if not off:
-        check_loaders(settings, site)
-        for number in (SERVER_PORT, PXE_PORT):
-            preflight.dhcp_port(site.interface, number)
-    preflight.port("udp", own, settings.tftp.port, "another tftp.port")
-    preflight.port("tcp", own, settings.http.port, "another http.port")
-    if settings.dns.enabled:
-        for kind in ("udp", "tcp"):
-            preflight.port(kind, own, settings.dns.port, "dns.enabled = false")
-
-
-def check_loaders(settings: Settings, site: Site) -> None:
-    """The boot programs that BIOS and UEFI machines get, and those that profiles name."""
-    rows = [firmware.BY_CODE[code] for code in _COMMON_FIRMWARE]
-    wanted = [(row.loader, f"{row.name} machines") for row in rows if row.loader]
-    named = [(p.loader, f"profile {p.name}") for p in site.profiles.values() if p.loader]
-    preflight.loaders(settings.loaders, [*wanted, *named])
-
-
-def check_images(site: Site, found: Ledger) -> None:
-    """Every profile's image is there."""
-    for profile in site.profiles.values():
-        version = found.version_of(profile.image)
-        if version is None:
-            raise ImageError(
-                f"profile {profile.name}: there is no image {profile.image}: "
-                f"netboot image build {profile.image}, or netboot image add FILE"
-            )
-        if not Path(version.path).is_file():
-            raise ImageError(
-                f"profile {profile.name}: {version.path} of image {profile.image} is gone: bring "
-                f"it back, or netboot image build {profile.image}"
-            )
-
-
-def resolvers(settings: Settings, system: Path = Path("/etc/resolv.conf")) -> list[str]:
-    """Whom to ask for other names: the settings' upstreams, else this system's name servers."""
-    if settings.dns.upstreams is not None:
-        return [str(address) for address in settings.dns.upstreams]
-    try:
-        lines = system.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    words = [line.split() for line in lines]
-    found = [w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and "%" not in w[1]]
-    return [address for address in found if address != str(settings.site.address.ip)]
 
 
 def serve(path: Path, *, leave_disks: bool = False) -> int:

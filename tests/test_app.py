@@ -22,9 +22,7 @@ from typing import Any
 import pytest
 
 from netboot import app, config
-from netboot.errors import ConfigError, ImageError
-from netboot.ledger import Ledger
-from netboot.model import Version
+from netboot.errors import ConfigError
 from netboot.state.store import Store
 
 MAC = "52:54:00:12:34:56"
@@ -293,6 +291,37 @@ def test_one_service_serves_a_machine_whole(world: World) -> None:
     found = Store(f"sqlite:///{world.state}/netboot.sqlite")
     assert [event.phase.label for event in found.events(MAC)][-1] == "ready"
     found.close()
+
+
+SOLICIT = """
+import socket, sys, time
+index = socket.if_nametoindex("eth0")
+asker = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+asker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+asker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+asker.settimeout(0.5)
+wire = bytes.fromhex("8500000000000000 0101" + sys.argv[1].replace(":", ""))
+answers = set()
+for _ in range(int(sys.argv[2])):
+    try:
+        asker.sendto(wire, ("ff02::2", 0, 0, index))
+        answers.add(asker.recv(1500)[0])
+    except TimeoutError:
+        continue
+    except OSError:  # our link-local address is still tentative
+        time.sleep(0.2)
+    if 134 in answers:
+        break
+print("router advertisement" if 134 in answers else "silence")
+"""
+
+
+@pytest.mark.interop
+def test_a_machine_of_ours_is_told_that_there_is_no_ipv6_router(world: World) -> None:
+    with world.service():
+        ask = (sys.executable, "-c", SOLICIT)
+        assert world.at_client(*ask, MAC, 40) == "router advertisement\n"
+        assert world.at_client(*ask, STRANGER, 3) == "silence\n"
 
 
 @pytest.mark.interop
@@ -596,58 +625,6 @@ def test_without_root_it_says_what_it_needs(world: World) -> None:
 def settings(tmp_path: Path, more: str = "") -> config.Settings:
     text = SETTINGS.format(state=tmp_path, loaders=tmp_path / "loaders")
     return config.parse(text + more, "test")
-
-
-@pytest.mark.parametrize(
-    ("lines", "more", "expected"),
-    [
-        ("nameserver 9.9.9.9\nnameserver 192.168.77.1\nsearch x\n", "", ["9.9.9.9"]),
-        (
-            "# nameserver 1.1.1.1\nnameserver fe80::1%eth0\nnameserver ::1\nnameserver\n",
-            "",
-            ["::1"],
-        ),
-        ("nameserver 9.9.9.9\n", "[dns]\nupstreams = []\n", []),
-        (
-            "nameserver 9.9.9.9\n",
-            '[dns]\nupstreams = ["1.1.1.1", "8.8.8.8"]\n',
-            ["1.1.1.1", "8.8.8.8"],
-        ),
-        (None, "", []),
-    ],
-)
-def test_other_names_are_asked_of(
-    tmp_path: Path, lines: str | None, more: str, expected: list[str]
-) -> None:
-    file = tmp_path / "resolv.conf"
-    if lines is not None:
-        file.write_text(lines)
-    assert app.resolvers(settings(tmp_path, more), file) == expected
-
-
-def test_every_profile_has_its_image(tmp_path: Path) -> None:
-    site = settings(tmp_path).to_site()
-    store = Store(f"sqlite:///{tmp_path}/db")
-    book = Ledger(store, tmp_path)
-    with pytest.raises(ImageError, match="profile workstation: there is no image debian: netboot"):
-        app.check_images(site, book)
-    raw = tmp_path / "1.raw"
-    store.add_version(Version("debian", 1, str(raw), 512, "sha256:0", 1.0))
-    with pytest.raises(ImageError, match=r"1\.raw of image debian is gone"):
-        app.check_images(site, book)
-    raw.write_bytes(bytes(512))
-    app.check_images(site, book)
-    store.close()
-
-
-def test_common_firmware_and_profiles_find_their_boot_programs(tmp_path: Path) -> None:
-    given = settings(tmp_path)
-    (tmp_path / "loaders").mkdir()
-    (tmp_path / "loaders" / "undionly.kpxe").write_bytes(b"x")
-    with pytest.raises(ConfigError, match=r"snponly\.efi for x64 UEFI machines is in none of"):
-        app.check_loaders(given, given.to_site())
-    (tmp_path / "loaders" / "snponly.efi").write_bytes(b"x")
-    app.check_loaders(given, given.to_site())
 
 
 def test_a_service_that_never_started_stops(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.ledger", 5),
     ("netboot.overview", 5),
     ("netboot.preflight", 5),
+    ("netboot.fitness", 5),
     ("netboot.sight", 5),
     ("netboot.disk_process", 5),
     ("netboot.dashboard", 4),
