@@ -32,13 +32,13 @@ BAR = 1.0
 PATIENCE = 240.0
 
 
-async def once(side: str, image: str, library: Path, firmware: Firmware) -> float:
+async def once(side: str, image: str, library: Path, firmware: Firmware, routed: bool) -> float:
     """Seconds of one boot."""
     version = borrow(image, library)
     machine = Machine("bench1", "52:54:00:6e:62:01", "tap0", firmware, cores=2)
     with scratch("netboot-bench-") as folder:
         settings = Settings(folder / "state", image, [machine])
-        rival = Rival(folder, settings, version) if side != "netboot" else None
+        rival = Rival(folder, settings, version, routed=routed) if side != "netboot" else None
         async with Lab(folder, settings, version, service=rival) as lab:
             begun = time.monotonic()
             console = await lab.power_on(machine)
@@ -50,6 +50,7 @@ def apart(side: str, arguments: argparse.Namespace) -> float:
     """The same in a child with namespaces of its own."""
     words = [sys.executable, __file__, "--side", side, "--image", arguments.image]
     words += ["--library", str(arguments.library), "--firmware", arguments.firmware]
+    words += ["--routed"] if arguments.routed else []
     done = subprocess.run(
         namespace.unshare(words, root=os.geteuid() == 0),
         env={**os.environ, namespace.MARK: "1"},
@@ -67,13 +68,22 @@ def main() -> int:
     parser.add_argument("--image", default="debian")
     parser.add_argument("--library", type=Path, default=Path("/var/lib/netboot"))
     parser.add_argument("--firmware", choices=list(Firmware), default="bios")
+    parser.add_argument(
+        "--routed", action="store_true", help="dnsmasq, too, tells iPXE that there is no router"
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         firmware = Firmware(arguments.firmware)
         try:
             seconds = asyncio.run(
-                once(arguments.side, arguments.image, arguments.library, firmware)
+                once(
+                    arguments.side,
+                    arguments.image,
+                    arguments.library,
+                    firmware,
+                    arguments.routed,
+                )
             )
         except LabError as error:
             sys.exit(f"{arguments.side}: {error}")

@@ -2,7 +2,8 @@
 
 Set up as their own documentation says, and with what helps them: no proxyDHCP wait (option
 175.176), the loaders of the same folder, a copy of the golden image that is made before the
-clock starts, because tgt has no differencing disks.
+clock starts, because tgt has no differencing disks. ``routed`` also has dnsmasq advertise that
+there is no IPv6 router, which is not its default and which few know of.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 
 from netboot.errors import LabError
 from netboot.lab.machine import Machine
-from netboot.lab.namespace import BRIDGE
+from netboot.lab.namespace import BRIDGE, ip
 from netboot.lab.service import ADDRESS, Service, Settings
 from netboot.model import Version
 
@@ -25,8 +26,11 @@ IQN = "iqn.2026-11.rival.lab"
 class Rival(Service):
     """dnsmasq + tgt behind the same two verbs as our own service."""
 
-    def __init__(self, folder: Path, settings: Settings, version: Version) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, version: Version, *, routed: bool = False
+    ) -> None:
         super().__init__(folder, settings)
+        self._routed = routed
         self._folder = folder
         self._version = version
         self._processes: list[asyncio.subprocess.Process] = []
@@ -48,7 +52,11 @@ class Rival(Service):
             self._tgt(*new, "target", "--tid", tid, "-T", f"{IQN}:{machine.name}")
             self._tgt(*new, "logicalunit", "--tid", tid, "--lun", "1", "-b", str(copy))
             self._tgt("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
-        await self._spawn("dnsmasq", *self._dnsmasq(self.settings.machines))
+        words = self._dnsmasq(self.settings.machines)
+        if self._routed:
+            ip("-6", "address", "add", "fd00:77::1/64", "dev", BRIDGE)
+            words += ["--enable-ra", "--dhcp-range=fd00:77::,ra-only", f"--ra-param={BRIDGE},0,0"]
+        await self._spawn("dnsmasq", *words)
 
     def _dnsmasq(self, machines: Sequence[Machine]) -> list[str]:
         words = ["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts"]
