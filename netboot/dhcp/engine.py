@@ -29,6 +29,7 @@ from netboot.dhcp.effects import (
 from netboot.dhcp.leases import Leases
 from netboot.dhcp.options import Option, RelayAgent
 from netboot.dhcp.rules import Facts, audience, program
+from netboot.dhcp.verdicts import Granted, Nameless, Refused, Silence, verdict
 from netboot.dhcp.wire import REPLY, UNSPECIFIED, Packet, decode
 from netboot.errors import WireError
 from netboot.events import BootEvent, Phase
@@ -213,31 +214,17 @@ class Engine:
         return effects + self._offered(asked, str(address), now)
 
     def _request(self, asked: _Asked, now: float) -> list[Effect]:
-        """RFC 2131 section 4.3.2, by its three kinds of REQUEST.
-
-        One rule more: a renewing machine may be running from its disk over that very address,
-        so it keeps it unless we know that the address is somebody else's.
-        """
-        packet, mac = asked.packet, asked.client.mac
-        selecting = Option.SERVER_ID.code in packet.options
-        wanted = Option.REQUESTED_ADDRESS.get(packet.options, IPv4Address)
-        renewing = not selecting and packet.ciaddr != UNSPECIFIED
-        address = packet.ciaddr if renewing else wanted or packet.ciaddr
-        if address == UNSPECIFIED:
-            return self._drop("garbage", "a REQUEST of %s names no address", mac)
-        reservation = asked.plan.reserved == address and self.leases.may_have(mac, address, now)
-        if self.leases.had(mac, address, now) and address in self.site.address.network:
-            return self._ack(asked, address, now, renewing)
-        if selecting:
-            return self._nak(asked, f"{address} is not what you were offered")
-        if reservation or (renewing and self.leases.may_have(mac, address, now)):
-            return self._ack(asked, address, now, renewing)
-        if self.leases.denied(mac, address, now):
-            return self._nak(asked, f"{address} is not yours on this network")
-        if not renewing and self.leases.by_mac(mac) is not None:
-            return self._nak(asked, f"{address} is not the address of your lease")
-        self.counters["silent"] += 1  # unknown but plausible: another server may know it
-        return []
+        mac = asked.client.mac
+        match verdict(asked.packet, mac, self.leases, asked.plan.reserved, now):
+            case Granted(address, renewing):
+                return self._ack(asked, address, now, renewing)
+            case Refused(text):
+                return self._send(asked, rules.NAK, text=text)
+            case Nameless():
+                return self._drop("garbage", "a REQUEST of %s names no address", mac)
+            case Silence():
+                self.counters["silent"] += 1
+                return []
 
     def _ack(self, asked: _Asked, address: IPv4Address, now: float, renewing: bool) -> list[Effect]:
         client = asked.client
@@ -250,9 +237,6 @@ class Engine:
                 detail = f"leased {address}"
                 effects.append(Publish(BootEvent(client.mac, now, Phase.OS, detail)))
         return effects
-
-    def _nak(self, asked: _Asked, text: str) -> list[Effect]:
-        return self._send(asked, rules.NAK, text=text)
 
     def _decline(self, asked: _Asked, now: float) -> list[Effect]:
         mac = asked.client.mac
