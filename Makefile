@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 BIN   := .venv/bin
 
-.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot lock docs clean
+.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot conformance \
+        lock docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ test: setup-test lint types ## everything CI runs
 
 bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 	@$(BIN)/python tests/bench/bench_boot.py
+
+conformance: setup-test ## libiscsi's suite against us and against tgt; writes docs/conformance.md
+	@$(BIN)/python tests/conformance/conformance.py
 
 docs: ## write the generated parts of README.md and docs/ anew
 	$(BIN)/python docs/generate.py

@@ -214,6 +214,9 @@ class Lun:
     number: int
     disk: DiskSpec
     serial: str  #: VPD 80; stable per client and across golden updates
+    thin: bool = True  #: UNMAP and its like are offered
+    removable: bool = False  #: the medium can be taken out
+    physical_block_exponent: int = 3  #: logical blocks per physical one, as a power of two
 
 
 @dataclass(frozen=True, slots=True)

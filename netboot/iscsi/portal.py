@@ -308,6 +308,9 @@ class Portal:
                     *(lun.number, disk.size, lun.serial),
                     target_name=name,
                     read_only=disk.read_only,
+                    thin=lun.thin,
+                    removable=lun.removable,
+                    physical_block_exponent=lun.physical_block_exponent,
                 )
                 volume = Volume(
                     name=f"{mac} LUN {lun.number}",
