@@ -190,12 +190,15 @@ class Engine:
             reserved=asked.plan.reserved,
             wanted=Option.REQUESTED_ADDRESS.get(asked.packet.options, IPv4Address),
             running=asked.client.stage is Stage.OS,
+            named=self.site.hosts,
         )
         if address is None:
             self.counters["exhausted"] += 1
             text = "no free address for %s: enlarge dhcp.pool or shorten dhcp.lease"
             self._once("exhausted", mac, logging.WARNING, text)
             return []
+        if address in self._probing:  # for a stranger, who has to give way
+            del self._waiting[self._probing.pop(address)]
         if asked.plan.reserved not in (None, address):
             text = f"%s gets {address}: its reservation {asked.plan.reserved} is in use elsewhere"
             self._once("reservation", mac, logging.WARNING, text)

@@ -3,10 +3,11 @@
 Keyed on the MAC alone, so that the firmware, iPXE and the operating system of one machine get
 one address whatever client identifiers they send. Pure: time is an argument (seconds since the
 epoch), and what must outlive us is returned for others to persist. It never hands out our own
-address, the network's, a declined one, or one that is reserved for another machine.
+address, the network's, a declined one, or one that is reserved for another machine. Whoever
+invents machines cannot use up the pool with offers: those give way to machines that we know.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -15,6 +16,9 @@ from netboot.model import Lease, LeaseState
 #: How long an offer keeps its address from others: longer than any client takes to REQUEST it
 #: (PXE 2.1 gives its users 60 s for all four rounds).
 OFFER_HOLD = 60.0
+#: A stranger's offer gives way to another stranger after this, if nothing else is free: by then
+#: who wants the address has asked for it, or DISCOVERs again (PXE 2.1 waits 4 s, then 8 s).
+YIELDS_AFTER = 10.0
 #: How long an address that somebody else was found to use stays out of the pool.
 DECLINED_HOLD = 3600.0
 
@@ -99,12 +103,14 @@ class Leases:
         reserved: IPv4Address | None = None,
         wanted: IPv4Address | None = None,
         running: bool = False,
+        named: Collection[str] = (),
     ) -> IPv4Address | None:
         """The address to offer; None when the pool is exhausted.
 
         A reservation first, then what it has or had, then what it wants (option 50), then one
-        nobody ever had, then the one unused for longest. A ``running`` operating system keeps
-        the address its disk is attached from, whatever the settings have become meanwhile.
+        nobody ever had, then the one unused for longest, then the oldest offer to a stranger: a
+        machine that is neither in ``named`` nor ever had a lease. A ``running`` operating system
+        keeps the address its disk is attached from, whatever the settings have become meanwhile.
         """
         lease, offer = self._leases.get(mac), self._offers.get(mac)
         if (
@@ -119,15 +125,18 @@ class Leases:
             return lease.address
         if reserved is not None:
             self._reserve(mac, reserved)
+        own = reserved or self._reserved.get(mac)
+        if own is not None and self._ours(mac, own) and self._yields(own, now, named):
+            return own
         for address in (
-            reserved or self._reserved.get(mac),
+            own,
             lease.address if lease is not None else None,
             offer.address if offer is not None else None,
             wanted,
         ):
             if address is not None and self.may_have(mac, address, now):
                 return address
-        return self._fresh(mac, now)
+        return self._fresh(mac, now) or self._yielding(mac, now, named)
 
     def offer(self, mac: str, address: IPv4Address, now: float, hostname: str = "") -> Lease:
         """Keep ``address`` for ``mac`` while it makes up its mind."""
@@ -247,3 +256,23 @@ class Leases:
         known = (*self._leases.values(), *self._offers.values(), *self._declined.values())
         stale = [lease for lease in known if self.may_have(mac, lease.address, now)]
         return min(stale, key=lambda lease: lease.expires).address if stale else None
+
+    def _yielding(self, mac: str, now: float, named: Collection[str]) -> IPv4Address | None:
+        """The oldest offer that gives way to ``mac``; a lease never does."""
+        known = self._known(mac, named)
+        for offer in self._offers.values():  # in the order in which they were made
+            if not known and offer.expires - OFFER_HOLD + YIELDS_AFTER > now:
+                break
+            if self._ours(mac, offer.address) and self._yields(offer.address, now, named):
+                return offer.address
+        return None
+
+    def _yields(self, address: IPv4Address, now: float, named: Collection[str]) -> bool:
+        """``address`` is taken by nothing but an offer to a stranger."""
+        mac = self._promised.get(address)
+        return (
+            mac is not None and not self._known(mac, named) and not self._taken(mac, address, now)
+        )
+
+    def _known(self, mac: str, named: Collection[str]) -> bool:
+        return mac in named or mac in self._reserved or mac in self._leases

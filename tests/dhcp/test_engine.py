@@ -15,7 +15,7 @@ from netboot.dhcp.engine import PROBE_WAIT
 from netboot.dhcp.leases import DECLINED_HOLD, OFFER_HOLD
 from netboot.dhcp.rules import ACK, NAK, OFFER
 from netboot.events import BootEvent, Phase
-from netboot.model import DhcpMode, Lease, LeaseState
+from netboot.model import DhcpMode, Host, Lease, LeaseState
 
 A, B, WS21 = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:21"
 STRANGER = "66:66:66:66:66:66"
@@ -591,6 +591,27 @@ def test_an_exhausted_pool_is_reported(kit: Any, caplog: pytest.LogCaptureFixtur
         assert kinds(lan.say(A, "discover", *kit.OS)) == []
     assert caplog.text.count("enlarge dhcp.pool") == 1
     assert lan.engine.counters["exhausted"] == 2
+
+
+def test_a_flood_of_invented_machines_starves_nobody_that_is_named(kit: Any) -> None:
+    """Each holds an address as an offer, or its probe; none of them ever asks for it."""
+    lan = kit.lan(pool=(ip(50), ip(53)), leases=[bound(B, 60, expires=1.0)])
+    lan.engine.take_over(replace(lan.engine.site, hosts={A: Host(A, "ws-a", "workstation")}))
+    for number in range(8):
+        lan.say(f"52:54:00:00:01:{number:02x}", "discover", *kit.BIOS)
+    assert len(lan.engine.probing) == 4
+    assert Probe(ip(50), A) in lan.say(A, "discover", *kit.BIOS)
+    assert lan.engine.probing[ip(50)] == A
+    offered = {offer.bootp.yiaddr for offer in kit.heard(lan.pass_time(PROBE_WAIT))}
+    assert len(offered) == 4  # none twice
+    for number in range(8, 16):
+        lan.say(f"52:54:00:00:01:{number:02x}", "discover", *kit.BIOS)
+    assert lan.dora(A, kit.BIOS).bootp.yiaddr == "192.168.77.50"
+    assert lan.dora(B, kit.BIOS).bootp.yiaddr == "192.168.77.51"
+    late = (("server_id", SERVER), ("requested_addr", "192.168.77.51"))
+    assert kit.only(lan.say("52:54:00:00:01:01", "request", *late, *kit.BIOS)).kind == NAK
+    taken = (("server_id", SERVER), ("requested_addr", "192.168.77.52"))
+    assert kit.only(lan.say("52:54:00:00:01:02", "request", *taken, *kit.BIOS)).kind == ACK
 
 
 def test_a_foreign_servers_packets(kit: Any, caplog: pytest.LogCaptureFixture) -> None:

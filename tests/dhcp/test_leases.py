@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netboot.dhcp.leases import DECLINED_HOLD, OFFER_HOLD, Leases
+from netboot.dhcp.leases import DECLINED_HOLD, OFFER_HOLD, YIELDS_AFTER, Leases
 from netboot.model import Lease, LeaseState
 
 NETWORK = IPv4Network("192.168.77.0/24")
@@ -148,6 +148,60 @@ def test_offers_that_nobody_took_come_back() -> None:
     leases.withdraw(A)
     assert leases.choose(C, 1) == ip(50)
     assert leases.choose(C, OFFER_HOLD) is not None
+
+
+def flooded(**options: object) -> Leases:
+    """Four addresses, offered at the seconds 0 to 3 to machines that nobody named."""
+    leases = pool(**options)
+    for second in range(4):
+        mac = f"66:00:00:00:00:0{second}"
+        address = leases.choose(mac, second)
+        assert address == ip(50 + second)
+        leases.offer(mac, address, second)
+    return leases
+
+
+def test_the_oldest_offer_to_a_stranger_gives_way_to_a_named_machine() -> None:
+    leases = flooded()
+    assert leases.choose(A, 4) is None
+    assert leases.choose(A, 4, named=[A, B]) == ip(50)
+    leases.offer(A, ip(50), 4)
+    assert not leases.had("66:00:00:00:00:00", ip(50), 4)
+    assert leases.choose(B, 4, named=[A, B]) == ip(51)
+
+
+def test_it_gives_way_to_a_machine_that_had_a_lease() -> None:
+    leases = flooded(leases=[Lease(A, ip(200), -1, LeaseState.RELEASED)])  # of an older pool
+    assert leases.choose(A, 4) == ip(50)
+
+
+def test_it_gives_way_to_a_stranger_once_it_is_plainly_not_wanted() -> None:
+    leases = flooded()
+    assert leases.choose(A, YIELDS_AFTER - 0.1) is None
+    assert leases.choose(A, YIELDS_AFTER) == ip(50)
+
+
+def test_offers_to_named_and_known_machines_and_leases_never_give_way() -> None:
+    leases = pool(last=52, leases=[Lease(B, ip(200), -1, LeaseState.RELEASED)])
+    leases.offer(A, ip(50), 0)
+    leases.offer(B, ip(51), 0)
+    leases.bind("66:00:00:00:00:01", ip(52), 0, 3600)
+    assert leases.choose(C, 30, named=[A, C]) is None
+    assert leases.choose(C, 30, named=[C]) == ip(50)
+
+
+def test_a_stranger_with_a_lease_keeps_it_though_it_was_offered_another_address() -> None:
+    leases = pool(last=50)
+    leases.bind("66:00:00:00:00:01", ip(50), 0, 3600)
+    leases.offer("66:00:00:00:00:01", ip(50), 1)  # it asks again, with its lease running
+    assert leases.choose(C, 2, named=[C]) is None
+
+
+def test_a_reserved_address_comes_back_from_a_stranger_at_once() -> None:
+    leases = flooded()
+    assert leases.choose(A, 4, reserved=ip(52), named=[A]) == ip(52)
+    leases.bind("66:00:00:00:00:03", ip(53), 4, 3600)
+    assert leases.choose(B, 4, reserved=ip(53), named=[A, B]) == ip(50)
 
 
 def test_an_address_that_was_chosen_and_not_used_is_not_lost() -> None:
