@@ -198,10 +198,10 @@ class Service:
             mac_of=self._sight.mac_of,
         )
         if answer.mac in self._resetting and answer.status == admission.WELCOME:
-            detail = f"{answer.mac}: its overlay is being reset"
+            detail = "its overlay is being reset"
             answer = Admission(admission.UNAVAILABLE, answer.mac, answer.target, detail=detail)
         if answer.status != admission.WELCOME:
-            log.warning("login refused (%04x): %s", answer.status, answer.detail)
+            self._sight.on_refusal(answer)
         return answer
 
     def _names(self) -> list[tuple[str, IPv4Address]]:

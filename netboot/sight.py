@@ -15,7 +15,7 @@ from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
 from netboot.errors import NetbootError
 from netboot.events import BootEvent, Bus, Phase
-from netboot.model import Lease, LeaseState, Site, Stage
+from netboot.model import Admission, Lease, LeaseState, Site, Stage
 from netboot.tftp.server import TftpEvent
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,7 @@ class Sight:
         if event.kind == "start" and mac:
             self.publish(BootEvent(mac, self._clock(), Phase.LOADER, f"{event.name} by TFTP"))
         elif event.kind in ("missing", "failed"):
-            text = "there is no such file" if event.kind == "missing" else event.detail
-            log.warning("%s: TFTP %s: %s", who, event.name, text)
+            log.warning("%s: TFTP %s: %s", who, event.name, event.detail)
 
     def on_disk(self, event: DiskEvent) -> None:
         """A login, the first read of a session, the end of one, trouble."""
@@ -75,6 +74,11 @@ class Sight:
             log.error("%s: its disk: %s", self._name(event.mac), event.detail)
         else:
             log.info("%s: logged out: %s", self._name(event.mac), event.detail or event.address)
+
+    def on_refusal(self, answer: Admission) -> None:
+        """A login that we did not allow."""
+        who = f"{self._name(answer.mac)}: " if answer.mac else ""
+        log.warning("%slogin refused (%04x): %s", who, answer.status, answer.detail)
 
     def _login(self, event: DiskEvent) -> BootEvent:
         """Of firmware or of the operating system: by the initiator's maker; where we do not know

@@ -47,7 +47,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
 )
 #: Packages whose modules speak a protocol: what is neither server nor engine there is wire or
 #: table, or a pure part of the engine.
-BASE = {"binary", "model", "events", "errors", "checksum", "rooted"}
+BASE = {"binary", "model", "events", "errors", "checksum", "rooted", "sparing"}
 BANNED = {"asyncio", "socket", "os", "time", "random", "threading", "subprocess", "uvloop"}
 #: No protocol's package: what is drawn or tried out there may ask anything to its right.
 CONSUMERS = {"lab", "dashboard"}
@@ -121,7 +121,13 @@ def pure(path: Path) -> bool:
         return True
     if rung(name) in (2, 3) and name.split(".")[1] in PROTOCOLS:
         return True
-    return name in ("netboot.model", "netboot.events", "netboot.binary", "netboot.http.routes")
+    return name in (
+        "netboot.model",
+        "netboot.events",
+        "netboot.binary",
+        "netboot.sparing",
+        "netboot.http.routes",
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if pure(path)], ids=dotted)

@@ -12,7 +12,7 @@ from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
 from netboot.errors import ImageError
 from netboot.events import BootEvent, Phase
-from netboot.model import Host, Lease, LeaseState, Profile, Site
+from netboot.model import Admission, Host, Lease, LeaseState, Profile, Site
 from netboot.sight import Sight, neighbour
 from netboot.tftp.server import TftpEvent
 
@@ -134,6 +134,18 @@ def test_logouts_and_errors_are_lines_in_the_log(caplog: pytest.LogCaptureFixtur
     assert f"ws2 ({B}): its disk: no space left" in caplog.text
 
 
+def test_a_refused_login_is_a_line_with_the_name_of_the_machine(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen = Watched()
+    seen.sight.on_refusal(Admission(0x0202, B, "iqn.t", detail="iqn.b from 10.0.0.9: no"))
+    seen.sight.on_refusal(Admission(0x0203, detail="nobody from 10.0.0.9: who?"))
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", f"ws2 ({B}): login refused (0202): iqn.b from 10.0.0.9: no"),
+        ("WARNING", "login refused (0203): nobody from 10.0.0.9: who?"),
+    ]
+
+
 def test_a_download_is_a_phase_once_data_flows(caplog: pytest.LogCaptureFixture) -> None:
     seen = Watched()
     for kind in ("probe", "start", "done"):
@@ -144,11 +156,11 @@ def test_a_download_is_a_phase_once_data_flows(caplog: pytest.LogCaptureFixture)
 
 def test_a_failed_download_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     seen = Watched()
-    seen.sight.on_tftp(TftpEvent("192.168.77.22", "x.efi", "missing"))
+    seen.sight.on_tftp(TftpEvent("192.168.77.22", "x.efi", "missing", detail="no such file"))
     seen.sight.on_tftp(TftpEvent("10.9.9.9", "y.efi", "failed", detail="it went away"))
     seen.sight.on_tftp(TftpEvent("10.9.9.9", "y.efi", "start"))
     assert seen.kept == []
-    assert f"ws2 ({B}): TFTP x.efi: there is no such file" in caplog.text
+    assert f"ws2 ({B}): TFTP x.efi: no such file" in caplog.text
     assert "10.9.9.9: TFTP y.efi: it went away" in caplog.text
 
 

@@ -23,6 +23,7 @@ from netboot.http.api import Api, failure
 from netboot.http.machines import Machines
 from netboot.http.routes import ROUTES
 from netboot.http.views import Views
+from netboot.sparing import Sparing
 
 log = logging.getLogger(__name__)
 
@@ -210,11 +211,12 @@ class AccessLog(AbstractAccessLogger):
 
 
 class WireLog(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's log, where a request that is none is one line and a count, not a traceback."""
+    """aiohttp's log, where a request that is none is counted, and one line a minute at most."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__(logger)
         self.garbage = 0
+        self._sparing = Sparing()
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
         """What aiohttp calls for a request that it could not parse, and for bugs."""
@@ -233,6 +235,9 @@ class WireLog(logging.LoggerAdapter[logging.Logger]):
         if not isinstance(error, HttpProcessingError):
             return False
         self.garbage += 1
-        reason = error.message.strip().partition("\n")[0]
-        self.logger.info("no HTTP request from %s: %s", args[0] if args else "?", ascii(reason))
+        more = self._sparing.more("garbage", time.monotonic())
+        if more is not None:
+            reason = error.message.strip().partition("\n")[0]
+            asker = args[0] if args else "?"
+            self.logger.info("no HTTP request from %s: %s%s", asker, ascii(reason), more)
         return True

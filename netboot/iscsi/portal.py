@@ -28,6 +28,7 @@ from netboot.model import Admission, Counters, Knock, Lun
 from netboot.scsi.primary import lun_fields
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
+from netboot.sparing import Sparing
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class Portal:
         self._errands: set[asyncio.Task[None]] = set()
         self._tsih = 0
         self._stopping = False
+        self._sparing = Sparing()
 
     async def start(self, address: str, port: int) -> int:
         """Listen; returns the port. ConfigError when the address cannot be had."""
@@ -197,7 +199,10 @@ class Portal:
             self._all_left.set()
         if peer.edge is None:
             if peer.identity.initiator or why != "closed by the initiator":
-                log.info("%s: a connection ended: %s", peer.address, why)
+                kind = "named" if peer.identity.initiator else "nameless"
+                more = self._sparing.more(kind, self._loop.time())
+                if more is not None:
+                    log.info("%s: a connection ended: %s%s", peer.address, why, more)
             return
         for target in self._targets.values():
             if peer in target.peers:
@@ -219,7 +224,7 @@ class Portal:
         else:
             admission = await self._admit(knock)
         if admission.status:
-            log.warning(
+            log.info(  # whoever refused it says so aloud: there the machine has its name
                 *("%s at %s is refused with %04x: %s", knock.initiator, knock.address),
                 *(admission.status, admission.detail),
             )
@@ -244,7 +249,7 @@ class Portal:
                 try:
                     target = await self._open(admission)
                 except Exception as error:
-                    log.error("%s: its disk cannot be opened: %s", mac, error)
+                    log.info("%s: its disk cannot be opened: %s", mac, error)  # the report is loud
                     self._say(peer, mac, Kind.ERROR, str(error))
                     if not peer.closed:
                         # Class 3: who boots tries again; class 2 would be final.

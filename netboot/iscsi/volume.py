@@ -99,5 +99,5 @@ class Shared(Generic[Owner]):
     def failed(self, error: Exception) -> None:
         """Count and report a fault of the storage below."""
         self.tally.errors += 1
-        log.error("%s: %s", self.name, error)
+        log.info("%s: %s", self.name, error)  # aloud by whom it is reported to
         self.on_error(str(error))

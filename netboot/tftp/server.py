@@ -47,7 +47,8 @@ class TftpEvent:
     """Something that happened to one download.
 
     ``start``: data has begun to flow; ``done`` and ``failed``: it ended; ``missing``: there is
-    no such file; ``probe``: the client asked for the size only. ``bytes`` were acknowledged.
+    no such file, or it cannot be opened; ``probe``: the client asked for the size only.
+    ``bytes`` were acknowledged.
     """
 
     address: str  #: of the client
@@ -217,8 +218,9 @@ class TftpServer:
         try:
             file = File(path)
         except OSError as error:
-            log.warning("TFTP: cannot open %s: %s", path, error)
-            self._refuse(door, request, peer, ErrorCode.ACCESS_VIOLATION, "it cannot be opened")
+            why = f"{path} cannot be opened: {error.strerror or error}"
+            code = ErrorCode.ACCESS_VIOLATION
+            self._refuse(door, request, peer, code, "it cannot be opened", why)
             return
         try:
             sock = connected(self.address, peer)
@@ -252,11 +254,18 @@ class TftpServer:
         self._watch(session)
 
     def _refuse(
-        self, door: socket.socket, request: Request, peer: Address, code: ErrorCode, words: str
+        self,
+        door: socket.socket,
+        request: Request,
+        peer: Address,
+        code: ErrorCode,
+        words: str,
+        why: str = "",
     ) -> None:
+        """``words`` are for the client, ``why`` for the operator, where it is not the same."""
         self.counters.missing += 1
         send_to(door, refusal(code, words), peer)
-        self._publish(TftpEvent(peer[0], printable(request.name), "missing", detail=words))
+        self._publish(TftpEvent(peer[0], printable(request.name), "missing", detail=why or words))
 
     # -- a transfer ------------------------------------------------------------------------
 
@@ -368,7 +377,6 @@ class TftpServer:
                 self._publish(TftpEvent(host, name, "probe", size, detail))
             case _:
                 counters.failed += 1
-                log.warning("TFTP: %s did not get %s: %s", host, name, detail)
                 self._publish(TftpEvent(host, name, "failed", size, detail))
 
     def _publish(self, event: TftpEvent) -> None:

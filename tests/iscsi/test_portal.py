@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -172,7 +173,12 @@ def test_discovery_on_the_same_portal(play: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [0x0202, 0x0203, 0x0301])
-def test_who_is_refused_gets_the_status_and_the_door(play: Any, status: int) -> None:
+def test_who_is_refused_gets_the_status_and_the_door(
+    play: Any, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Aloud it is said by whoever refuses, who has a name for the machine."""
+    caplog.set_level(logging.INFO)
+
     async def scene(house: House) -> None:
         house.admission = Admission(status, detail="not today")
         client = house.client()
@@ -180,9 +186,13 @@ def test_who_is_refused_gets_the_status_and_the_door(play: Any, status: int) -> 
         assert await client.gone()
 
     assert play(scene).reports == []
+    assert "is refused with" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
-def test_a_disk_that_cannot_be_opened_is_try_again(play: Any) -> None:
+def test_a_disk_that_cannot_be_opened_is_try_again(
+    play: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Class 2 would be final for open-iscsi and stop a boot for good."""
 
     async def scene(house: House) -> None:
@@ -194,6 +204,7 @@ def test_a_disk_that_cannot_be_opened_is_try_again(play: Any) -> None:
     house = play(scene)
     assert house.kinds()[:2] == [Kind.ERROR, Kind.LOGIN]
     assert "golden.raw has changed" in house.reports[0].detail
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_reinstatement_ends_the_old_session_before_the_new_begins(play: Any) -> None:
@@ -303,7 +314,9 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     asyncio.run(main())
 
 
-def test_garbage_ends_its_own_connection_only(play: Any) -> None:
+def test_garbage_ends_its_own_connection_only(play: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="netboot.iscsi.portal")
+
     async def scene(house: House) -> None:
         good = house.client()
         await good.login(house.port)
@@ -315,6 +328,7 @@ def test_garbage_ends_its_own_connection_only(play: Any) -> None:
         assert (await good.say(good.initiator.read(0, 1))).opcode == 0x25
 
     play(scene)
+    assert caplog.text.count("a connection ended") == 1  # the others are in the next one's count
 
 
 def test_half_a_login_is_given_up(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from netboot.iscsi.volume import Done, Shared, Tally
 from netboot.model import Counters
 
@@ -85,10 +87,11 @@ def test_a_worker_gives_its_result() -> None:
     assert got == [(42, None)]
 
 
-def test_faults_are_counted_and_reported() -> None:
+def test_faults_are_counted_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig()
     rig.shared.failed(OSError("input/output error"))
     assert rig.faults == ["input/output error"] and rig.tally.errors == 1
+    assert caplog.text == ""  # the report is told, by the name of the machine
 
 
 def test_counters_as_a_value() -> None:

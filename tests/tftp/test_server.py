@@ -188,6 +188,21 @@ def test_what_is_not_there(folder: Path, name: str) -> None:
     assert server.counters.missing == 1
 
 
+def test_what_cannot_be_opened_is_told_once_with_its_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("netboot.tftp.server.File", closed)
+    answer, _, events = serve(folder, lambda peer: peer.ask("small"))
+    assert answer == Error(ErrorCode.ACCESS_VIOLATION, "it cannot be opened")
+    (event,) = events
+    assert event.kind == "missing"
+    assert event.detail == f"{folder / 'small'} cannot be opened: Permission denied"
+    assert caplog.text == ""
+
+
 def test_writing_is_refused_and_nothing_is_written(folder: Path) -> None:
     def talk(peer: Peer) -> wire.Packet:
         peer.send(wire.encode(Request(Opcode.WRQ, "new")), peer.door)
@@ -221,7 +236,9 @@ def test_an_ack_at_the_door_is_told_that_there_is_no_such_transfer(folder: Path)
     assert answer.code == ErrorCode.UNKNOWN_TID
 
 
-def test_a_stranger_does_not_disturb_a_transfer(folder: Path, single_port: bool) -> None:
+def test_a_stranger_does_not_disturb_a_transfer(
+    folder: Path, single_port: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     def talk(peer: Peer) -> tuple[bytes, bytes]:
         first = peer.ask("big")
         assert isinstance(first, Data)
@@ -234,9 +251,11 @@ def test_a_stranger_does_not_disturb_a_transfer(folder: Path, single_port: bool)
         peer.send(wire.encode(Error(0, "enough")))
         return first.payload, second.payload
 
-    got, server, _ = serve(folder, talk, single_port=single_port)
+    got, server, events = serve(folder, talk, single_port=single_port)
     assert got == (BIG[:512], BIG[512:1024])
     assert server.counters.failed == 1
+    assert (kinds(events)[-1], "enough" in events[-1].detail) == ("failed", True)
+    assert caplog.text == ""  # whoever hears the event knows the name of the machine
 
 
 def test_a_repeated_request_has_one_transfer(folder: Path) -> None:
