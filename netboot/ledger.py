@@ -18,7 +18,7 @@ from netboot.errors import ImageError
 from netboot.model import Lease, Overlay, OverlayMode, Site, Version, hyphenated
 from netboot.state.store import Store
 from netboot.storage import locks
-from netboot.storage.files import sibling
+from netboot.storage.files import sibling, sync_folder
 
 #: The folder of all overlays, in the state folder.
 FOLDER = "overlays"
@@ -125,6 +125,8 @@ def discard(store: Store, overlay: Overlay) -> int:
         # The files first: after a crash in between, the record still says what to reset again.
         for suffix in _PARTS:
             freed += _remove(sibling(overlay.path, suffix))
+        if handle >= 0:
+            sync_folder(overlay.path)  # else a power cut could bring back what has no record
         latest = store.latest(overlay.image)
         if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
             count = overlay.generation + 1

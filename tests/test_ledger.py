@@ -222,6 +222,22 @@ def test_a_crash_while_throwing_away_leaves_something_to_throw_away_again(
     assert list((tmp_path / "overlays").iterdir()) == []
 
 
+def test_what_is_thrown_away_stays_away_after_a_power_cut(
+    store: Store, book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, book, KEPT, golden(store, tmp_path))
+    seen: list[tuple[list[Path], int]] = []
+
+    def sync(path: str) -> None:
+        seen.append((list(Path(path).parent.iterdir()), len(store.overlays())))
+
+    monkeypatch.setattr(ledger, "sync_folder", sync)
+    discard(store, book.overlay_of(A, "debian", KEPT))
+    # The files are gone, and durably, while there is a record of them still.
+    assert seen == [([], 1)]
+    assert store.overlays() == []
+
+
 def test_nobody_can_open_what_is_being_thrown_away(
     store: Store, book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

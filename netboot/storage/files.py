@@ -34,6 +34,15 @@ def punch(fd: int, offset: int, length: int) -> None:
         log.debug("no hole punched at %d: %s", offset, os.strerror(ctypes.get_errno()))
 
 
+def sync_folder(path: str) -> None:
+    """Make the names of the files beside ``path``, and that they are gone, durable; OSError."""
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def sibling(path: str, suffix: str) -> str:
     """The name of a file that goes with the overlay ``path``."""
     return path.removesuffix(".qcow2") + suffix
@@ -83,13 +92,9 @@ class OverlayFiles:
         return residency.cached(self.data, offset, length)
 
     def sync_folder_once(self) -> None:
-        """Make the files' names durable; the first flush of a new overlay needs it."""
+        """Make the files' names durable, before an entry speaks of what is in them; OSError."""
         if not self._folder_synced:
-            folder = os.open(Path(self.path).parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path)
             self._folder_synced = True
 
     def close(self) -> None:
@@ -250,22 +255,33 @@ def _checked(path: str, fd: int, wanted: qcow2.Meta, ephemeral: bool) -> qcow2.M
 
 
 def _open_data(path: str, meta: int, size: int, undo: contextlib.ExitStack) -> int:
+    """The open data file; ImageError when what an entry speaks of is not there.
+
+    While there are no entries, whatever a power cut left of a new file will do.
+    """
     name = sibling(path, ".data")
     try:
-        data = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        end = qcow2.L2 + qcow2.clusters(size) * qcow2.ENTRY
-        if any(raw.strip(b"\0") for _, raw in live.written(meta, qcow2.L2, end, path)):
-            raise ImageError(f"{name}: is missing, but {path} needs it") from None
-        data = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(data, size)
+        try:
+            data = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if _has_entries(path, meta, size):
+                raise ImageError(f"{name}: is missing, but {path} needs it") from None
+            data = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, data)
+        have = os.fstat(data).st_size
+        if have < size and _has_entries(path, meta, size):
+            raise ImageError(f"{name}: was shortened to {have} of its {size} bytes; restore it")
+        if have < size:
+            os.ftruncate(data, size)
     except OSError as problem:
         raise ImageError(f"{name}: {problem.strerror}") from problem
-    undo.callback(os.close, data)
-    if os.fstat(data).st_size < size:
-        have = os.fstat(data).st_size
-        raise ImageError(f"{name}: was shortened to {have} of its {size} bytes; restore it")
     return data
+
+
+def _has_entries(path: str, meta: int, size: int) -> bool:
+    """Whether anything in the data file counts."""
+    end = qcow2.L2 + qcow2.clusters(size) * qcow2.ENTRY
+    return any(raw.strip(b"\0") for _, raw in live.written(meta, qcow2.L2, end, path))
 
 
 def _mend(path: str, fd: int, meta: qcow2.Meta) -> None:

@@ -36,9 +36,14 @@ def offset_of(cell: int) -> int:
 
 
 def begin(path: str, inode: int) -> int:
-    """Begin the file for the overlay ``inode``; an open descriptor."""
+    """Begin the file for the overlay ``inode``; an open descriptor. OSError leaves no file."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.pwrite(fd, _HEADER.pack(_MAGIC, boot_id(), inode), 0)
+    try:
+        os.pwrite(fd, _HEADER.pack(_MAGIC, boot_id(), inode), 0)
+    except OSError:  # a full disk; each write that follows comes by here again
+        os.close(fd)
+        Path(path).unlink(missing_ok=True)
+        raise
     return fd
 
 

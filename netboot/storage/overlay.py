@@ -257,7 +257,9 @@ class Overlay:
                 return
             try:
                 writes = list(self._entries(sorted(dirty)))  # as they are before the sync
-                self._sync(self._data)
+                self._sync(lambda: os.fdatasync(self._data))
+                if writes:
+                    self._sync(self._files.sync_folder_once)
                 for offset, raw in writes:
                     write_at(self._files.meta, offset, raw, self._path)
             except DiskError:
@@ -266,8 +268,7 @@ class Overlay:
                     self._holes += holes
                 raise
             if writes:
-                self._sync(self._files.meta)
-                self._files.sync_folder_once()
+                self._sync(lambda: os.fdatasync(self._files.meta))
             self._punch(holes)
 
     def _entries(self, dirty: list[int]) -> Iterable[tuple[int, bytes]]:
@@ -281,9 +282,9 @@ class Overlay:
             cells = self._cells[first * SUBS : (first + at - begin) * SUBS]
             yield qcow2.L2 + first * qcow2.ENTRY, qcow2.entries(first, cells)
 
-    def _sync(self, fd: int) -> None:
+    def _sync(self, sync: Callable[[], None]) -> None:
         try:
-            os.fdatasync(fd)
+            sync()
         except OSError as problem:
             text = f"{self._path}: sync failed ({problem.strerror}); the disk is out of service"
             self._broken = self._barred = DiskError(Fault.FAILED, text)

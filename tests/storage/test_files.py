@@ -201,10 +201,29 @@ def test_a_missing_data_file_matters_only_when_it_holds_something(made, wanted):
 
 
 def test_a_data_file_that_was_shortened_is_refused(made, wanted):
+    patch_file(made, qcow2.L2, qcow2.entries(0, bytes([qcow2.DATA]) + bytes(31)))
     os.truncate(wanted.data, SIZE - 512)
     with pytest.raises(ImageError, match="was shortened"):
         open_overlay(made, wanted, ephemeral=False)
     assert os.stat(wanted.data).st_size == SIZE - 512
+
+
+@pytest.mark.parametrize("left", [0, 512, SIZE - 512])
+def test_a_new_data_file_that_a_power_cut_left_short_is_made_whole(made, wanted, left):
+    os.truncate(wanted.data, left)
+    open_overlay(made, wanted, ephemeral=False).close()
+    assert os.stat(wanted.data).st_size == SIZE
+
+
+def test_a_data_file_that_cannot_be_made_is_one_line(made, wanted, monkeypatch):
+    os.truncate(wanted.data, 0)
+
+    def full(fd, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "ftruncate", full)
+    with pytest.raises(ImageError, match=r"c\.data: No space left on device"):
+        open_overlay(made, wanted, ephemeral=False)
 
 
 def test_files_that_were_moved_are_mended(made, wanted, tmp_path):

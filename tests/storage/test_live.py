@@ -1,5 +1,6 @@
 """The file that outlives a killed process: when it counts, and when it must not."""
 
+import errno
 import os
 import struct
 
@@ -31,6 +32,19 @@ def test_the_file_begins_with_whose_it_is(tmp_path):
     os.close(live.begin(path, 77))
     header = (tmp_path / "x.live").read_bytes()
     assert header == b"NBLIVE1\n" + live.boot_id() + bytes(4) + struct.pack(">Q", 77)
+
+
+def test_a_file_that_cannot_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(fd, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            live.begin(str(tmp_path / "x.live"), 77)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(tmp_path) == []
 
 
 def test_cells_lie_behind_the_header():

@@ -257,6 +257,34 @@ def test_the_order_of_a_flush(bench, monkeypatch):
     assert len(calls) == 7
 
 
+def test_the_first_flush_makes_the_names_durable_before_an_entry_counts_on_them(bench, monkeypatch):
+    disk = bench.attach()
+    calls = order_of_calls(monkeypatch, disk)
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync folder"), fsync(fd))[1])
+    disk.write(0, b"w" * SUB)
+    calls.clear()
+    disk.flush()
+    assert calls == ["sync data", "sync folder", "write tables", "sync tables"]
+
+
+def test_a_folder_that_cannot_be_synced_takes_the_disk_out_of_service(bench, monkeypatch):
+    disk = bench.attach()
+    disk.write(0, b"w" * SUB)
+
+    def broken(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(DiskError, match="out of service") as caught:
+            disk.flush()
+    assert caught.value.fault == Fault.MEDIUM
+    with pytest.raises(DiskError) as caught:
+        disk.flush()
+    assert caught.value.fault == Fault.FAILED
+
+
 def test_neighbouring_entries_are_one_write(bench, monkeypatch):
     disk = bench.attach()
     disk.write(0, b"w" * bench.size)
