@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN   := .venv/bin
 
 .PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot conformance \
-        lock docs clean
+        crashtest lock docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 
 conformance: setup-test ## libiscsi's suite against us and against tgt; writes docs/conformance.md
 	@$(BIN)/python tests/conformance/conformance.py
+
+crashtest: setup-test ## thousands of simulated power cuts under a disk; SEED=n for others
+	@$(BIN)/python tests/crash/crashtest.py $(if $(SEED),--seed $(SEED))
 
 docs: ## write the generated parts of README.md and docs/ anew
 	$(BIN)/python docs/generate.py

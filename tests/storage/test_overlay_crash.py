@@ -1,15 +1,18 @@
 """Power cuts: whatever reached the platter of what was not synced, what was flushed is there.
 
-A simulated platter hears of each pwrite, fdatasync and punch. What was written since a file's
-last sync may be there or not, each sector of 512 bytes for itself, in any of the versions it
-had. Before every call the power may fail: the platter's files are then opened elsewhere, and
-each sector of the disk must be the one last flushed, or a later one that was written.
+A simulated platter (``tests/crash/platter.py``) hears of each pwrite, fdatasync and punch. What was
+written since a file's last sync may be there or not, each sector of 512 bytes for itself, in any
+of the versions it had. Before every call the power may fail: the platter's files are then opened
+elsewhere, and each sector of the disk must be the one last flushed, or a later one that was
+written.
 """
 
 import os
 import random
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,43 +20,8 @@ from netboot.storage import overlay as overlay_module
 from netboot.storage import qcow2
 from netboot.storage.attach import attach
 
-SECTOR = 512
-
-
-class File:
-    """What is on the platter of one file, and what is only on its way there."""
-
-    def __init__(self, content: bytes) -> None:
-        self.durable = bytearray(content)
-        self.versions: dict[int, list[bytes]] = {}  # sector → what it was since the sync
-
-    def now(self, sector: int) -> bytes:
-        at = sector * SECTOR
-        return self.versions.get(sector, [bytes(self.durable[at : at + SECTOR])])[-1]
-
-    def write(self, offset: int, data: bytes) -> None:
-        at = offset
-        while at < offset + len(data):
-            sector, skip = divmod(at, SECTOR)
-            part = data[at - offset : at - offset + SECTOR - skip]
-            old = self.now(sector)
-            new = old[:skip] + part + old[skip + len(part) :]
-            self.versions.setdefault(sector, [old]).append(new)
-            at += len(part)
-
-    def sync(self) -> None:
-        for sector, versions in self.versions.items():
-            self.durable[sector * SECTOR : sector * SECTOR + len(versions[-1])] = versions[-1]
-        self.versions.clear()
-
-    def after_power_cut(self, dice: random.Random) -> bytes:
-        content = bytearray(self.durable)
-        lucky = dice.random()
-        for sector, versions in self.versions.items():
-            if dice.random() < lucky:
-                version = dice.choice(versions)
-                content[sector * SECTOR : sector * SECTOR + len(version)] = version
-        return bytes(content)
+sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
+from platter import SECTOR, File
 
 
 class Platter:

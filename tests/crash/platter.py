@@ -1,0 +1,149 @@
+"""What a power cut may leave of files: the model that the crash tests judge by.
+
+Nothing that was not synced is certain. Of a file's sectors of 512 bytes each may be as it was
+at the last sync, or as any write since then left it, each for itself: so writes are lost, torn
+and put out of order. So are sizes, and so are the names in the folder, until that is synced; a
+synced file whose name was not is lost with its name.
+"""
+
+import random
+from collections.abc import Callable
+
+SECTOR = 512
+
+
+class File:
+    """What is on the platter of one file, and what is only on its way there."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.durable = bytearray(content)
+        self.versions: dict[int, list[bytes]] = {}  #: sector → what it was since the sync
+        self.sizes = [len(content)]  #: since the sync; the last one is now
+
+    def now(self, sector: int) -> bytes:
+        at = sector * SECTOR
+        known = self.versions.get(sector)
+        return known[-1] if known else bytes(self.durable[at : at + SECTOR]).ljust(SECTOR, b"\0")
+
+    def write(self, offset: int, data: bytes) -> None:
+        at, end = offset, offset + len(data)
+        if end > self.sizes[-1]:
+            self.sizes.append(end)
+        while at < end:
+            sector, skip = divmod(at, SECTOR)
+            part = data[at - offset : at - offset + SECTOR - skip]
+            old = self.now(sector)
+            new = old[:skip] + part + old[skip + len(part) :]
+            self.versions.setdefault(sector, [old]).append(new)
+            at += len(part)
+
+    def truncate(self, size: int) -> None:
+        if size < self.sizes[-1]:
+            self.write(size, bytes(self.sizes[-1] - size))
+        self.sizes.append(size)
+
+    def sync(self) -> None:
+        self.durable = self._made({at: each[-1] for at, each in self.versions.items()}, -1)
+        self.versions.clear()
+        self.sizes = [len(self.durable)]
+
+    def after_power_cut(self, dice: random.Random) -> bytes:
+        lucky = dice.random()
+        arrived = {
+            sector: dice.choice(versions)
+            for sector, versions in self.versions.items()
+            if dice.random() < lucky
+        }
+        return bytes(self._made(arrived, dice.randrange(len(self.sizes))))
+
+    def _made(self, sectors: dict[int, bytes], size: int) -> bytearray:
+        content = bytearray(self.durable)
+        length = self.sizes[size]
+        content += bytes(max(0, length - len(content)))
+        for sector, data in sectors.items():
+            at = sector * SECTOR
+            if at < len(content):
+                content[at : at + SECTOR] = data[: len(content) - at]
+        del content[length:]
+        return content
+
+
+class Folder:
+    """Names of files; ``None`` stands for no file of that name."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[File | None]] = {}
+
+    def find(self, name: str) -> File | None:
+        return self.names.get(name, [None])[-1]
+
+    def put(self, name: str, file: File | None) -> None:
+        self.names.setdefault(name, [None]).append(file)
+
+    def sync(self) -> None:
+        self.names = {name: versions[-1:] for name, versions in self.names.items()}
+
+    def after_power_cut(self, dice: random.Random) -> dict[str, bytes]:
+        """The files that are there, each looked at in its own luck."""
+        chosen = {name: dice.choice(versions) for name, versions in self.names.items()}
+        return {name: file.after_power_cut(dice) for name, file in chosen.items() if file}
+
+
+class Expected:
+    """What each sector of the disk may be after a power cut; the last is what it is now."""
+
+    def __init__(self, content: bytes) -> None:
+        self.golden = [content[at : at + SECTOR] for at in range(0, len(content), SECTOR)]
+        self.allowed = [[sector] for sector in self.golden]
+
+    def begin_change(self, offset: int, data: bytes) -> None:
+        for at in range(0, len(data), SECTOR):
+            self.allowed[(offset + at) // SECTOR].append(data[at : at + SECTOR])
+
+    def begin_flush(self, busy: range = range(0)) -> list[int]:
+        """What is there when a flush begins; of sectors just being written, all but that."""
+        return [
+            max(1, len(versions) - (sector in busy)) for sector, versions in enumerate(self.allowed)
+        ]
+
+    def end_flush(self, marks: list[int]) -> None:
+        """What was there when the flush began is the oldest that may come back."""
+        for versions, mark in zip(self.allowed, marks, strict=True):
+            del versions[: mark - 1]
+
+    def begin_reset(self) -> None:
+        for versions, golden in zip(self.allowed, self.golden, strict=True):
+            versions.append(golden)
+
+    def end_reset(self) -> None:
+        self.allowed = [[sector] for sector in self.golden]
+
+    def now(self) -> bytes:
+        return b"".join(versions[-1] for versions in self.allowed)
+
+    def wrong(self, content: bytes) -> list[int]:
+        """The sectors that are neither what was flushed nor what came later."""
+        return [
+            sector
+            for sector, versions in enumerate(self.allowed)
+            if content[sector * SECTOR : (sector + 1) * SECTOR] not in versions
+        ]
+
+
+#: One thing that happened, to be done to a Replay of it.
+Event = Callable[["Replay"], None]
+
+
+class Replay:
+    """Does again what was recorded, on a platter of its own."""
+
+    def __init__(self, content: bytes) -> None:
+        self.folder = Folder()
+        self.files: dict[int, File] = {}
+        self.expected = Expected(content)
+        self.marks: dict[int, list[int]] = {}  #: of the flushes that are under way
+        self.generation = 0
+        self.refusable = False  #: being reset: until that is done, no disk at all is right too
+
+    def after_power_cut(self, dice: random.Random) -> dict[str, bytes]:
+        return self.folder.after_power_cut(dice)

@@ -1,0 +1,33 @@
+"""Power cuts, in small: the same as ``make crashtest``, with its controls."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
+import crashtest
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_power_cuts(seed: int) -> None:
+    outcome = crashtest.run(seed, images=20)
+    assert outcome.faults == []
+    assert outcome.images == 20
+    assert outcome.checked > 0 and outcome.compared > 0
+    assert sum(outcome.verbs.values()) == crashtest.STEPS
+
+
+@pytest.mark.parametrize("broken", crashtest.CONTROLS)
+def test_what_is_broken_below_is_caught(broken: str) -> None:
+    name, images, fault = crashtest.control((50, broken))
+    assert name == broken
+    assert images > 0 and fault
+
+
+def test_a_trace_is_the_same_for_the_same_seed() -> None:
+    first, again = crashtest.run(3, images=8), crashtest.run(3, images=8)
+    assert first == again
+    assert first.calls > 50
