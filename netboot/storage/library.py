@@ -4,6 +4,7 @@
     <root>/<image>/<number>.raw.id    what the file was when it was hashed (see ``identity``)
     <root>/<image>/.<something>.part  being made; whoever makes it holds a lock on it
     <root>/<image>/build.log          what the recipe last said
+    <root>/<image>/.lock              whoever takes a number, or the folder away, holds a lock on it
     <root>/.cache/                    what recipes keep
 
 The catalogue (which versions there are) is kept elsewhere, behind ``Catalog``. A version is
@@ -27,6 +28,9 @@ from netboot.storage import locks, qcow2
 from netboot.storage.convert import Progress, digest_of, to_raw
 from netboot.storage.identity import Identity, identity_path, write_identity
 from netboot.storage.recipe import NAME, load_recipe, run_recipe
+
+_LOCK, _BUILD_LOG = ".lock", "build.log"
+_TRIES = 100  #: until somebody who takes the folder away again and again is a mistake
 
 
 class Catalog(Protocol):
@@ -88,7 +92,7 @@ class Library:
         """Run the recipe in ``folder``; what it makes is the next version of its image."""
         recipe = load_recipe(folder)
         with self._part(recipe.name) as part:
-            log = self.root / recipe.name / "build.log"
+            log = self.root / recipe.name / _BUILD_LOG
             cache = self.root / ".cache" / recipe.name
             run_recipe(recipe, part, cache, log, lambda p, text: progress(p * 95 // 100, text))
             digest = digest_of(part, lambda p, text: progress(95 + p // 20, text))
@@ -131,6 +135,17 @@ class Library:
         self._catalog.remove_version(name, number)
         path.unlink(missing_ok=True)
         identity_path(version.path).unlink(missing_ok=True)
+        if not self._catalog.versions(name):
+            self._clear(name)
+
+    def _clear(self, name: str) -> None:
+        """Take away the folder of an image without versions, unless one is being made there."""
+        folder = self.root / name
+        with suppress(OSError), _locked(folder):
+            if {entry.name for entry in folder.iterdir()} <= {_LOCK, _BUILD_LOG}:
+                (folder / _BUILD_LOG).unlink(missing_ok=True)
+                (folder / _LOCK).unlink()
+                folder.rmdir()
 
     @contextmanager
     def _part(self, name: str) -> Iterator[Path]:
@@ -139,9 +154,7 @@ class Library:
             raise ImageError(f"image {name!r}: allowed are lower-case letters, digits, . _ -")
         folder = self.root / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
-            fd, made = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+            fd, made = _made_in(folder)
         except OSError as problem:
             raise ImageError(f"{folder}: {problem.strerror}") from problem
         part = Path(made)
@@ -165,8 +178,7 @@ class Library:
         part.chmod(0o444)
         _sync(part)
         folder = part.parent
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the number must stay ours until it is taken
+        with _locked(folder):  # the number must stay ours until it is taken
             number = self._catalog.next_number(name)
             path = folder / f"{number}.raw"
             write_identity(str(path), Identity.of(digest, part.stat()))
@@ -188,6 +200,39 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _made_in(folder: Path) -> tuple[int, str]:
+    """A new part in ``folder``, which is made too: it may be taken away as we come."""
+    for _ in range(_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        with suppress(FileNotFoundError):
+            return tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    raise ImageError(f"{folder}: taken away again and again; is an `image remove` running?")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of an image's folder; OSError when there is no such folder.
+
+    The one before us may have taken the file away: a lock on what is no longer there excludes
+    nobody.
+    """
+    for _ in range(_TRIES):
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _still_there(lock.fileno(), folder / _LOCK):
+                yield
+                return
+    raise ImageError(f"{folder}: cannot be locked; is an `image remove` running?")
+
+
+def _still_there(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _is_open(path: Path) -> bool:

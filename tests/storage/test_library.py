@@ -171,9 +171,69 @@ def test_remove(library, source):
     library.add("debian", source)
     library.remove("debian", 1)
     assert library.list() == []
-    assert tree(library) == ["debian/.lock"]
+    assert not (library.root / "debian").exists()
     with pytest.raises(ImageError, match="no image debian"):
         library.remove("debian", 1)
+
+
+def test_with_its_last_version_an_image_takes_its_folder_and_its_log_away(library, recipe):
+    library.build(recipe)
+    library.build(recipe)
+    library.remove("tiny", 2)
+    assert tree(library) == ["tiny/.lock", "tiny/1.raw", "tiny/1.raw.id", "tiny/build.log"]
+    library.remove("tiny", 1)
+    assert not (library.root / "tiny").exists()
+    assert library.build(recipe).number == 3
+
+
+def test_a_folder_in_which_something_else_lies_stays(library, source):
+    library.add("debian", source)
+    (library.root / "debian" / "notes").touch()
+    library.remove("debian", 1)
+    assert "debian/notes" in tree(library)
+
+
+def test_a_folder_in_which_a_version_is_being_made_stays(library, source):
+    library.add("debian", source)
+    with library._part("debian") as part:
+        part.write_bytes(WHOLE)
+        library.remove("debian", 1)
+        assert part.exists()
+        version = library._finish("debian", part, DIGEST, "test")
+    assert tree(library) == ["debian/.lock", "debian/2.raw", "debian/2.raw.id"]
+    assert version.number == 2
+
+
+def test_who_waits_for_the_lock_does_not_take_one_that_is_gone(library, source, monkeypatch):
+    """Two that held locks on different files would take the same number."""
+    library.add("debian", source)
+    lock, waited = library.root / "debian" / ".lock", []
+
+    def flock(file, how):
+        if not waited:  # whoever had it takes it away, and then we get it
+            lock.unlink()
+        waited.append(how)
+
+    monkeypatch.setattr(library_module.fcntl, "flock", flock)
+    with library_module._locked(lock.parent):
+        assert waited == [fcntl.LOCK_EX] * 2
+        assert lock.exists()
+
+
+def test_a_folder_taken_away_again_and_again_is_one_line(library, source, monkeypatch):
+    def gone(**_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(library_module.tempfile, "mkstemp", gone)
+    with pytest.raises(ImageError, match="taken away again and again"):
+        library.add("debian", source)
+    monkeypatch.setattr(library_module, "_still_there", lambda fd, path: False)
+    (library.root / "debian").mkdir(parents=True, exist_ok=True)
+    with (
+        pytest.raises(ImageError, match="cannot be locked"),
+        library_module._locked(library.root / "debian"),
+    ):
+        raise AssertionError
 
 
 def test_remove_refuses_while_an_overlay_stands_on_it(library, source, store):
