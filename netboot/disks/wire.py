@@ -195,7 +195,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return None
         return _value(next(a for a in arguments if a is not NoneType), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise WireError(f"{path}: the number is too large") from None
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         try:
             return hint(value)

@@ -39,6 +39,17 @@ def read_binary(text: str) -> bytes:
     raise WireError("a binary value begins with 0x or 0b")
 
 
+def read_byte(text: str) -> int | None:
+    """A decimal number of one byte, leading zeros or none; None for everything else.
+
+    ``int`` raises for thousands of digits, and takes those of every script.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    value = int(text.lstrip("0")[:4] or "0")
+    return value if value < 256 else None
+
+
 def response(algorithm: int, identifier: int, secret: str, challenge: bytes) -> bytes:
     """The answer to a challenge (RFC 1994 section 4.1)."""
     message = bytes([identifier]) + secret.encode() + challenge
@@ -76,9 +87,11 @@ class ChapExchange:
     def _begin(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
         if set(keys) != {"CHAP_A"}:
             raise AuthFailure("CHAP begins with CHAP_A alone")
-        offers = [int(text) for text in keys["CHAP_A"].split(",") if text.isdecimal()]
+        offers = [read_byte(text) for text in keys["CHAP_A"].split(",")]
         allowed = self._chap.algorithms
-        chosen = next((n for n in offers if n in ALGORITHMS and n in allowed), None)
+        chosen = next(
+            (n for n in offers if n is not None and n in ALGORITHMS and n in allowed), None
+        )
         if chosen is None:
             raise AuthFailure(f"no common algorithm in CHAP_A={keys['CHAP_A'][:40]}")
         self._algorithm = chosen
@@ -112,13 +125,13 @@ class ChapExchange:
             challenge = read_binary(keys["CHAP_C"])
         except WireError as error:
             raise AuthFailure(f"CHAP_C: {error}") from None
-        identifier = keys["CHAP_I"]
-        if not identifier.isdecimal() or int(identifier) > 255:
+        identifier = read_byte(keys["CHAP_I"])
+        if identifier is None:
             raise AuthFailure("CHAP_I is not a number of one byte")
         if not 0 < len(challenge) <= CHALLENGE_LIMIT:
             raise AuthFailure("CHAP_C is empty or too long")
         if hmac.compare_digest(challenge, self._challenge):
             raise AuthFailure("our own challenge came back: a reflection attack")
-        proof = response(self._algorithm, int(identifier), self._chap.mutual_secret, challenge)
+        proof = response(self._algorithm, identifier, self._chap.mutual_secret, challenge)
         self.done = True
         return [("CHAP_N", self._chap.mutual_name), ("CHAP_R", "0x" + proof.hex())]

@@ -92,6 +92,7 @@ def test_a_time_may_be_a_whole_number() -> None:
         b'{"type": "counted", "counters": {}}',
         b'{"type": "counted", "counters": [1]}',
         b'{"type": "happened", "event": {"mac": "m", "kind": "odd", "at": 1.0}}',
+        b'{"type": "happened", "event": {"mac": "m", "kind": "login", "at": 1%s}}' % (b"0" * 400),
         b'{"type": "admitted", "number": 1, "admission": {"status": 0, "chap": 5}}',
     ],
 )

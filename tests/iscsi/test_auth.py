@@ -61,7 +61,7 @@ def test_the_initiators_order_decides_among_what_we_allow() -> None:
     assert challenge(exchange(), "99,,x,8")[0] == 8
 
 
-@pytest.mark.parametrize("offer", ["", "56", "4", "x", "5x"])
+@pytest.mark.parametrize("offer", ["", "56", "4", "x", "5x", "9" * 5000, "٥"])
 def test_no_common_algorithm(offer: str) -> None:
     with pytest.raises(AuthFailure, match="no common algorithm"):
         exchange().step({"CHAP_A": offer})
@@ -136,6 +136,8 @@ def test_our_own_challenge_is_not_answered() -> None:
         {"CHAP_C": "0x01"},
         {"CHAP_I": "256", "CHAP_C": "0x01"},
         {"CHAP_I": "-1", "CHAP_C": "0x01"},
+        {"CHAP_I": "9" * 5000, "CHAP_C": "0x01"},
+        {"CHAP_I": "٥", "CHAP_C": "0x01"},
         {"CHAP_I": "1", "CHAP_C": "0x"},
         {"CHAP_I": "1", "CHAP_C": "01"},
         {"CHAP_I": "1", "CHAP_C": "0x" + "00" * 1025},
@@ -198,3 +200,10 @@ def test_no_conversation_gets_in_without_the_secret(talk: list[dict[str, str]]) 
 
 def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(MUTUAL).replace("mutual_secret", "")
+
+
+def test_numbers_of_one_byte() -> None:
+    for text, value in (("0", 0), ("000", 0), ("007", 7), ("255", 255), ("0" * 5000 + "9", 9)):
+        assert auth.read_byte(text) == value
+    for text in ("", "-1", "+1", " 1", "256", "1000", "9" * 5000, "٥", "²", "0x5"):
+        assert auth.read_byte(text) is None
