@@ -114,6 +114,7 @@ class Service:
             begin_boot=self._begin_boot,
             keep=journal.add,
             clock=self._clock,
+            trouble=self._ledger.trouble,
         )
 
         # The disks.
@@ -142,7 +143,8 @@ class Service:
                 clock=self._clock,
             )
         )
-        await self._open(ControlServer(state, {"reset": self._reset, "counters": self._counters}))
+        asked = {"reset": self._reset, "counters": self._counters, "profiles": self._profiles}
+        await self._open(ControlServer(state, asked))
         if site.dhcp_mode is not DhcpMode.OFF:
             await self._open(
                 DhcpServer(
@@ -254,6 +256,10 @@ class Service:
 
     async def _counters(self, _asked: Mapping[str, Any]) -> object:
         return jsonable(await self._disks.refresh())
+
+    async def _profiles(self, _asked: Mapping[str, Any]) -> object:
+        """The image of each profile, as we serve them now."""
+        return {profile.name: profile.image for profile in self.site.profiles.values()}
 
     async def _reset(self, asked: Mapping[str, Any]) -> object:
         """End a machine's sessions and throw its overlays away, whatever it does meanwhile."""

@@ -406,6 +406,12 @@ def test_overlays_are_reset_beside_the_service(world: World) -> None:
         done = world.netboot("overlay", "reset", MAC, "--force", "--state", world.state)
         assert done.returncode == 0, done.stderr
         world.at_client("qemu-io", "-c", "read -P 0xaa 0 64k", *disk)
+        world.change('image = "debian"', 'image = "arch"')  # not yet read by the service
+        words = ("overlay", "reset", MAC, "--force", "--config", world.settings)
+        assert world.netboot(*words).returncode == 0
+        refused = world.netboot("image", "remove", "debian", "--config", world.settings)
+        assert refused.returncode == 2
+        assert "profile workstation of the running service boots it" in refused.stderr
 
 
 @pytest.mark.interop

@@ -1,7 +1,7 @@
 """``netboot image``: the golden images. Needs the state folder only, not a running service."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,13 +191,19 @@ def show(
 def remove(
     name: str, number: int | None, state: Path | None, config: Path | None, as_json: bool
 ) -> None:
-    """Delete an image, or one version of it; refused while any client uses it."""
-    with _opened(options.place(state, config)) as (library, store):
+    """Delete an image, or one version of it.
+
+    Refused while any client uses it, and of the last version while any profile names the image.
+    """
+    place = options.place(state, config)
+    with _opened(place) as (library, store):
         found = (
             [library.show(name, number)] if number else library.list(name) or [library.show(name)]
         )
         # All or none: who uses any of them speaks up before the first is gone.
         _refuse_used(store, found)
+        if len(found) == len(library.list(name)):
+            _refuse_named(place, options.file_there_is(config), name)
         for version in found:
             library.remove(name, version.number)
     if as_json:
@@ -217,3 +223,31 @@ def _refuse_used(store: "Store", versions: "list[Version]") -> None:
                 f"image {version.image} version {version.number} is in use by "
                 f"{', '.join(users)}; `netboot overlay reset` them first"
             )
+
+
+def _refuse_named(place: "Place", file: Path | None, name: str) -> None:
+    """Without any version of it, whoever boots this image would be refused from now on."""
+    from netboot import control, preflight
+    from netboot.config import load
+    from netboot.errors import ConfigError
+
+    with suppress(ConfigError):  # what cannot be read is not in force, here or anywhere
+        settings = load(file) if file else None
+        if file and settings and settings.site.state == place.folder:
+            images = {each.name: each.image for each in settings.profile}
+            _refuse_profiles(images, name, str(file), "give it another image there first")
+    if preflight.running(place.folder) is not None:
+        images = control.ask(place.folder, "profiles")
+        way_out = "give it another image in the settings and reload the service (SIGHUP) first"
+        _refuse_profiles(images, name, "the running service", way_out)
+
+
+def _refuse_profiles(images: Mapping[str, str], name: str, whose: str, way_out: str) -> None:
+    from netboot.errors import ImageError
+
+    profiles = ", ".join(profile for profile, booted in images.items() if booted == name)
+    if profiles:
+        raise ImageError(
+            f"image {name}: profile {profiles} of {whose} boots it, and no version would be "
+            f"left; {way_out}"
+        )

@@ -73,16 +73,24 @@ def settings(config: Path | None) -> "Settings":
     return load(config or DEFAULT_FILE)
 
 
+def file_there_is(config: Path | None) -> Path | None:
+    """The settings file that ``--config`` names, else the default one, if it is there."""
+    from netboot.config import DEFAULT_FILE
+
+    return config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
 def place(state: Path | None, config: Path | None) -> Place:
     """``--state`` wins; then the settings file, where there is one; then the default.
 
     A user who is not root has a state of their own, below XDG_STATE_HOME: images for ``boot`` and
     ``lab``, which need no root either.
     """
-    from netboot.config import DEFAULT_FILE, DEFAULT_STATE, load
+    from netboot.config import DEFAULT_STATE, load
 
-    if state is None and (config is not None or DEFAULT_FILE.exists()):
-        site = load(config or DEFAULT_FILE).site
+    file = file_there_is(config)
+    if state is None and file is not None:
+        site = load(file).site
         return Place(site.state, site.url)
     folder = (state or (DEFAULT_STATE if os.geteuid() == 0 else _own_state())).absolute()
     return Place(folder, f"sqlite:///{folder}/netboot.sqlite")

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from netboot import config
 from netboot.cli import image, options
 from netboot.cli.entry import group
 from netboot.errors import ImageError
@@ -156,6 +158,78 @@ def test_what_is_in_use_is_not_removed(state: Path, disk: Path) -> None:
     store.close()
     assert list((state / "images" / "debian").glob("*.raw")) == []
     assert "there is no image debian" in refused("remove", "debian", "--state", state)
+
+
+SETTINGS = """
+[site]
+interface = "br0"
+address = "10.0.0.1/24"
+state = "{}"
+[dhcp]
+mode = "off"
+[[profile]]
+name = "desk"
+image = "debian"
+[[profile]]
+name = "lab"
+image = "debian"
+[[profile]]
+name = "other"
+image = "arch"
+"""
+
+
+def test_the_last_version_stays_while_a_profile_of_the_settings_names_it(
+    state: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        works("add", disk, "--name", "debian", "--state", state)
+    file = tmp_path / "netboot.toml"
+    file.write_text(SETTINGS.format(state))
+    told = (
+        f"image debian: profile desk, lab of {file} boots it, and no version would be left; "
+        "give it another image there first"
+    )
+    assert refused("remove", "debian", "--config", file) == told
+    works("remove", "debian", "--version", 2, "--config", file)
+    assert refused("remove", "debian", "--version", 1, "--config", file) == told
+    monkeypatch.setattr(config, "DEFAULT_FILE", file)
+    assert refused("remove", "debian", "--state", state) == told
+    file.write_text(SETTINGS.format(tmp_path / "elsewhere"))
+    works("remove", "debian", "--state", state)  # they are the settings of another state
+
+
+def test_settings_that_cannot_be_read_hold_nothing_up(
+    state: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works("add", disk, "--name", "debian", "--state", state)
+    file = tmp_path / "netboot.toml"
+    file.write_text("[site")
+    monkeypatch.setattr(config, "DEFAULT_FILE", file)
+    works("remove", "debian", "--state", state)
+
+
+def test_the_last_version_stays_while_a_profile_of_the_running_service_names_it(
+    state: Path, disk: Path, beside_a_service: Any
+) -> None:
+    """It may run with settings that the file has no longer, until it is told to reload."""
+    works("add", disk, "--name", "debian", "--state", state)
+    told: list[str] = []
+
+    def remove() -> None:
+        told.append(refused("remove", "debian", "--state", state))
+
+    asked = beside_a_service(state, "profiles", {"desk": "debian", "other": "arch"}, remove)
+    assert asked == [{"do": "profiles"}]
+    assert told == [
+        "image debian: profile desk of the running service boots it, and no version would be left; "
+        "give it another image in the settings and reload the service (SIGHUP) first"
+    ]
+    beside_a_service(
+        *(state, "profiles", {"other": "arch"}),
+        lambda: told.append(works("remove", "debian", "--state", state)),
+    )
+    assert told[1:] == ["debian: removed version 1\n"]
 
 
 def test_what_is_no_image_is_one_line(state: Path, tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_else_the_default_file_then_the_default(
     assert options.place(None, None).folder == tmp_path / "c"
 
 
+def test_the_settings_file_is_the_one_named_else_the_default_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "etc.toml"
+    assert options.file_there_is(None) is None
+    monkeypatch.setattr(config, "DEFAULT_FILE", file)
+    assert options.file_there_is(None) is None
+    file.touch()
+    assert options.file_there_is(None) == file
+    assert options.file_there_is(tmp_path / "b.toml") == tmp_path / "b.toml"
+
+
 def test_without_root_a_state_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options.os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")

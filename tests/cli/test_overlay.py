@@ -1,9 +1,7 @@
 """``netboot overlay``: listed with the room they take; thrown away only when nobody uses them."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ from click.testing import CliRunner, Result
 
 from netboot import config
 from netboot.cli.entry import group
-from netboot.control import ControlServer
+from netboot.cli.output import when
 from netboot.errors import ConfigError, ImageError
 from netboot.ledger import Ledger
 from netboot.model import DiskSpec, Overlay, OverlayMode, Version
-from netboot.preflight import StateFolder
 from netboot.state.store import Store
 from netboot.storage.attach import attach
 from netboot.storage.disk import Disk
@@ -64,6 +61,20 @@ def test_no_overlays_say_where_they_come_from(tmp_path: Path, store: Store) -> N
     assert json.loads(works(tmp_path, "list", "--json")) == []
 
 
+def test_what_went_wrong_is_in_the_list_until_a_reset(tmp_path: Path, store: Store) -> None:
+    book = Ledger(store, tmp_path)
+    mine = book.overlay_of(MAC, "debian", KEPT)
+    book.trouble(MAC, f"{mine.path}: No space left on device", 86400.0)
+    lines = works(tmp_path, "list").splitlines()
+    assert lines[0].endswith("TROUBLE")
+    assert lines[1].endswith(f"{when(86400.0)} No space left on device")
+    (told,) = json.loads(works(tmp_path, "list", "--json"))
+    assert (told["trouble"], told["troubled"]) == ("No space left on device", 86400.0)
+    works(tmp_path, "reset", MAC)
+    book.overlay_of(MAC, "debian", KEPT)
+    assert works(tmp_path, "list").splitlines()[1].endswith("-")
+
+
 def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) -> None:
     book = Ledger(store, tmp_path)
     book.overlay_of(MAC, "debian", FRESH)
@@ -72,9 +83,9 @@ def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) ->
     disk.flush()
     lines = works(tmp_path, "list").splitlines()
     assert lines[0].split()[:5] == ["MAC", "IMAGE", "VERSION", "MODE", "GENERATION"]
-    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no"]
+    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no", "-"]
     assert lines[2].split()[:5] == [MAC, "debian", "1", "persistent", "0"]
-    assert lines[2].endswith("yes")
+    assert lines[2].split()[-2:] == ["yes", "-"]
     told = json.loads(works(tmp_path, "list", "--json"))
     assert [(row["mode"], row["in_use"]) for row in told] == [
         ("ephemeral", False),
@@ -116,28 +127,17 @@ def test_a_logged_in_machine_keeps_all_it_has(tmp_path: Path, store: Store) -> N
     works(tmp_path, "reset", MAC)
 
 
-def test_force_goes_through_the_running_service(tmp_path: Path, store: Store) -> None:
+def test_force_goes_through_the_running_service(
+    tmp_path: Path, store: Store, beside_a_service: Any
+) -> None:
     Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)
-    asked: list[Mapping[str, Any]] = []
-    done: list[Result] = []
-
-    async def reset(words: Mapping[str, Any]) -> object:
-        asked.append(words)
-        return [1024, 1024]
-
-    async def serve() -> None:
-        server = ControlServer(tmp_path, {"reset": reset})
-        await server.start()
-        await asyncio.to_thread(lambda: done.append(run(tmp_path, "reset", MAC, "--force")))
-        await server.stop()
-
-    held = StateFolder(tmp_path)
-    service = threading.Thread(target=lambda: asyncio.run(serve()))
-    service.start()
-    service.join()
-    held.release()
+    done: list[str] = []
+    asked = beside_a_service(
+        *(tmp_path, "reset", [1024, 1024]),
+        lambda: done.append(works(tmp_path, "reset", MAC, "--force")),
+    )
     assert asked == [{"do": "reset", "mac": MAC}]
-    assert done[0].stdout == f"{MAC}: 1 overlay(s) thrown away, 2.0 KiB given back\n"
+    assert done == [f"{MAC}: 1 overlay(s) thrown away, 2.0 KiB given back\n"]
 
 
 def test_a_machine_without_overlay_is_one_line(tmp_path: Path, store: Store) -> None:
