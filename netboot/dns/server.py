@@ -8,11 +8,12 @@ from the upstreams, and a question that comes from one of our own asking sockets
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,7 +28,8 @@ Address: TypeAlias = tuple[Any, ...]
 
 #: Questions under way at others' at one time.
 PENDING = 512
-#: Clients connected by TCP at one time, and how long they may be silent (RFC 7766 section 6.2.3).
+#: Clients connected by TCP at one time, and how long they may be silent (RFC 7766 section 6.2.3);
+#: when there are more, the one that has been silent for longest gives way.
 CONNECTIONS = 128
 IDLE = 10.0
 #: Seconds that one upstream has; a client's resolver asks again after five.
@@ -71,6 +73,7 @@ class DnsServer:
         self._asking: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._visitors: set[asyncio.Task[None]] = set()
+        self._idle: dict[asyncio.Task[None], None] = {}  #: who waits for its client, longest first
         self._door: asyncio.DatagramTransport | None = None
         self._stream: asyncio.Server | None = None
 
@@ -144,25 +147,34 @@ class DnsServer:
             return
         if len(self._visitors) >= CONNECTIONS:
             self.counters.overflow += 1
-            writer.close()
-            return
+            if not self._idle:
+                writer.close()
+                return
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]  # its end comes later, perhaps after another newcomer
+            oldest.cancel()
         task = asyncio.current_task()
         assert task is not None
         self._visitors.add(task)
         self.counters.connections += 1
         try:
-            await self._converse(reader, writer)
+            await self._converse(task, reader, writer)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
-            pass  # gone, silent for too long, or we are stopping
+            pass  # gone, silent for too long, in the way, or we stop
         finally:
             self._visitors.discard(task)
             self.counters.connections -= 1
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self,
+        task: asyncio.Task[None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         peer = writer.get_extra_info("peername")
         while True:
-            async with asyncio.timeout(IDLE):
+            async with self._at_leisure(task):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 data = await reader.readexactly(length)
             outcome = self._judge(data, peer, stream=True)
@@ -171,8 +183,18 @@ class DnsServer:
             if outcome is None:
                 return
             writer.write(len(outcome.data).to_bytes(2, "big") + outcome.data)
-            async with asyncio.timeout(IDLE):
+            async with self._at_leisure(task):
                 await writer.drain()
+
+    @contextlib.asynccontextmanager
+    async def _at_leisure(self, task: asyncio.Task[None]) -> AsyncIterator[None]:
+        """Wait for a client, which has ``IDLE`` seconds, if nobody needs its place before."""
+        self._idle[task] = None
+        try:
+            async with asyncio.timeout(IDLE):
+                yield
+        finally:
+            self._idle.pop(task, None)
 
     # -- questions to others ---------------------------------------------------------------
 

@@ -319,25 +319,83 @@ def test_questions_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     run(work)
 
 
-def test_connections_are_bounded_and_the_silent_are_sent_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS", 2)
-    monkeypatch.setattr(module, "IDLE", 1.0)
+def test_the_silent_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE", 0.2)
 
     async def work() -> None:
         async with serving() as server:
-            idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-            assert values(await ask(server, "ws1.lab.netboot")) == ["192.168.77.21"]
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             assert await reader.read() == b""
             writer.close()
-            for reader, writer in idle:
-                assert await reader.read() == b""
-                writer.close()
+            assert server.counters.overflow == 0
+
+    run(work)
+
+
+def test_of_too_many_connections_the_one_idle_for_longest_gives_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS", 3)
+    query = bytes(DNSRecord.question("ws1.lab.netboot").pack())
+    framed = len(query).to_bytes(2, "big") + query
+
+    async def work() -> None:
+        async with serving() as server, asyncio.timeout(5):  # well below IDLE
+            lines = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+            first, second, third = lines
+            for reader, writer in (second, third, first):  # now the second is idle for longest
+                writer.write(framed)
+                await reader.readexactly(2)
             (record,) = await ask_stream(server, "ws1.lab.netboot")
             assert values(record) == ["192.168.77.21"]
-            assert server.counters.overflow == 1
+            await second[0].read()  # until the end
+            first[1].write(framed)
+            assert await first[0].read(1)
+            assert (server.counters.overflow, third[0].at_eof()) == (1, False)
+            for _, writer in lines:
+                writer.close()
+
+    run(work)
+
+
+def test_a_flood_of_idle_connections_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS", 2)
+
+    async def work() -> None:
+        async with serving() as server, asyncio.timeout(5):
+            idle = await asyncio.gather(
+                *(asyncio.open_connection("127.0.0.1", server.port) for _ in range(20))
+            )
+            for _, writer in idle:
+                writer.write(b"\0")  # the beginning of a length
+            (record,) = await ask_stream(server, "ws1.lab.netboot")
+            assert values(record) == ["192.168.77.21"]
+            assert server.counters.connections <= 2
+            for _, writer in idle:
+                writer.close()
+
+    run(work)
+
+
+def test_connections_whose_questions_are_under_way_do_not_give_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS", 2)
+    query = bytes(DNSRecord.question("example.org").pack())
+
+    async def work() -> None:
+        async with upstream(silent) as (other, where), serving(where) as server:
+            lines = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+            for _, writer in lines:
+                writer.write(len(query).to_bytes(2, "big") + query)
+            async with asyncio.timeout(10):
+                while len(other.asked) < 2:
+                    await asyncio.sleep(0.001)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            assert await reader.read() == b""
+            assert (server.counters.overflow, server.counters.connections) == (1, 2)
+            for _, line in [*lines, (reader, writer)]:
+                line.close()
 
     run(work)
 
