@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from netboot.iscsi import jobs
 from netboot.iscsi.compare import after_reading
 from netboot.iscsi.engine import Connection, Management
 from netboot.iscsi.management import abort_all, manage
@@ -195,7 +196,7 @@ class Edge:
                 case do.Prefetch():
                     known = disk.resident(action.offset, action.length)
                     if not known:
-                        volume.work(lambda: disk.read(action.offset, action.length), _ignore)
+                        volume.work(lambda: disk.read(action.offset, action.length), _ignored)
                     self._status(task, volume, Status.CONDITION_MET if known else GOOD, taken)
                 case do.Extents():
                     rows = disk.extents(action.offset, action.length)[: action.limit]
@@ -205,6 +206,8 @@ class Edge:
                         action.then([(row.offset, row.length, row.allocated) for row in rows]),
                         taken,
                     )
+                case do.Sanitize() | do.Copy():
+                    self._begin(task, volume, action, taken)
                 case do.Abort():
                     victims = action.nexuses
                     abort_all(volume, lambda edge: edge.nexus in victims, but=task)
@@ -325,6 +328,21 @@ class Edge:
         for offset in range(action.offset, end, len(pattern)):
             self._write(volume, offset, memoryview(pattern)[: end - offset])
 
+    def _begin(self, task: Task, volume: Volume, action: do.Sanitize | do.Copy, taken: int) -> None:
+        """A command that takes long: others go on meanwhile, and it answers at its end."""
+        if immediate := isinstance(action, do.Sanitize) and action.immediate:
+            self._status(task, volume, GOOD, taken)
+        else:
+            self._wait(task, volume)
+
+        def done(then: Action) -> None:
+            if not task.aborted and not immediate:
+                self._perform(task, volume, then, taken)
+                self._send()
+
+        disks = {lun >> 48 & 0x3FFF: other.disk for lun, other in self._volumes.items()}
+        jobs.begin(action, volume, volume.disk, disks, done, lambda: task.aborted)
+
     # The end of a task.
 
     def _status(self, task: Task, volume: Volume, status: int, taken: int) -> None:
@@ -378,9 +396,5 @@ class Edge:
             volume.draining = False
 
 
-def _ignore(_: object, error: Exception | None) -> None:
-    """Nobody waits for this."""
-
-
-def _ignored(error: Exception | None) -> None:
+def _ignored(*_: object) -> None:
     """Nobody waits for this; a disk that failed says so at the next command."""

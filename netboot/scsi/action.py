@@ -165,6 +165,32 @@ class Flush:
 
 
 @dataclass(slots=True)
+class Sanitize:
+    """Make all ``size`` bytes unreadable: overwrite them once for each pattern, or unmap them.
+
+    It goes on when the task is aborted. ``then`` is told whether it was done and is on stable
+    storage, and says what to answer; with ``immediate`` the answer is GOOD, and at once.
+    """
+
+    size: int
+    patterns: tuple[bytes, ...]  #: each one logical block; none: unmap
+    immediate: bool
+    then: "Callable[[bool], Action]"
+
+
+@dataclass(slots=True)
+class Copy:
+    """Copy between units of this target, in order.
+
+    ``segments`` are rows of (source LUN, offset, destination LUN, offset, length). ``then`` is
+    told how many were done in full and whether a fault ended it, and says what to answer.
+    """
+
+    segments: tuple[tuple[int, int, int, int, int], ...]
+    then: "Callable[[int, bool], Action]"
+
+
+@dataclass(slots=True)
 class Check:
     """CHECK CONDITION with this sense data."""
 
@@ -187,5 +213,7 @@ Action: TypeAlias = (
     | Prefetch
     | Extents
     | Flush
+    | Sanitize
+    | Copy
     | Check
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 
-from netboot.scsi import blocks, inquiry, modes, persistent, primary
+from netboot.scsi import blocks, copy, defects, inquiry, modes, persistent, primary, sanitize
 from netboot.scsi.action import Action, Check
 from netboot.scsi.blocks import TRANSFER_FLAGS, Decode
 from netboot.scsi.cdb import Buffer, be16, be32, cut, invalid_field, mask, refuse
@@ -135,6 +135,7 @@ def _one_command(row: Command | None, timeouts: bool) -> bytes:
 PROTECT = {1: TRANSFER_FLAGS}
 VERIFY = {1: 0xE1}
 SAME = {1: 0xE0 | 0x10 | 0x06}  # WRPROTECT, ANCHOR, PBDATA and LBDATA
+CLEAN = {1: 0x40} | dict.fromkeys(range(2, 7), 0xFF)
 IN, OUT = persistent, persistent.persistent_reserve_out
 
 # Every row's last byte is CONTROL, of which NACA is looked at, and refused.
@@ -176,10 +177,20 @@ COMMANDS = (
          READS, MEDIUM, "SBC-3 5.8", blocks.prefetch, refuse={1: 0x01}),
     _row("SYNCHRONIZE CACHE(10)", "35 03 FFFFFFFF 00 FFFF 04",
          CHANGES, MEDIUM, "SBC-3 5.26", blocks.synchronize_cache, refuse={1: 0x01}),
+    _row("READ DEFECT DATA(10)", "37 00 1F 00000000 FFFF 04",
+         READS, MEDIUM, "SBC-3 5.17", defects.read_defect_data10),
     _row("WRITE SAME(10)", "41 FE FFFFFFFF 00 FFFF 04",
          CHANGES, WRITES, "SBC-3 5.43", blocks.write_same, refuse=SAME),
     _row("UNMAP", "42 01 00000000 00 FFFF 04",
          CHANGES, WRITES | THIN, "SBC-3 5.28", blocks.unmap, refuse={1: 0x01}),
+    _row("SANITIZE: OVERWRITE", "48 E1 FFFFFFFFFF FFFF 04",
+         CHANGES, WRITES, "SBC-3 5.22.2", sanitize.overwrite, refuse=CLEAN, action=True),
+    _row("SANITIZE: BLOCK ERASE", "48 E2 FFFFFFFFFF FFFF 04",
+         CHANGES, WRITES | THIN, "SBC-3 5.22.3", sanitize.erase, refuse=CLEAN, action=True),
+    _row("SANITIZE: CRYPTOGRAPHIC ERASE", "48 E3 FFFFFFFFFF FFFF 04",
+         CHANGES, WRITES | THIN, "SBC-3 5.22.4", sanitize.erase, refuse=CLEAN, action=True),
+    _row("SANITIZE: EXIT FAILURE MODE", "48 FF FFFFFFFFFF FFFF 04",
+         CHANGES, MEDIUM, "SBC-3 5.22.5", sanitize.exit_failure_mode, refuse=CLEAN, action=True),
     _row("MODE SELECT(10)", "55 11 0000000000 FFFF 04",
          CHANGES, NOTHING, "SPC-4 6.12", modes.mode_select, refuse={1: 0x01}),
     _row("MODE SENSE(10)", "5A 18 FF FF 000000 FFFF 04",
@@ -206,6 +217,12 @@ COMMANDS = (
          ASKS, NOTHING, "SPC-4 6.16", OUT, action=True),
     _row("PERSISTENT RESERVE OUT: REGISTER AND IGNORE EXISTING KEY", "5F 06 000000 FFFFFFFF 04",
          ASKS, NOTHING, "SPC-4 6.16", OUT, action=True),
+    _row("EXTENDED COPY(LID1)", "83 00 0000000000000000 FFFFFFFF 00 04",
+         CHANGES, MEDIUM, "SPC-4 6.4", copy.extended_copy, action=True),
+    _row("RECEIVE COPY RESULTS: COPY STATUS(LID1)", "84 00 FF 00000000000000 FFFFFFFF 00 04",
+         READS, NOTHING, "SPC-4 6.18.2", copy.copy_status, action=True),
+    _row("RECEIVE COPY RESULTS: OPERATING PARAMETERS", "84 03 0000000000000000 FFFFFFFF 00 04",
+         READS, NOTHING, "SPC-4 6.18.4", copy.operating_parameters, action=True),
     _row("READ(16)", "88 FB FFFFFFFFFFFFFFFF FFFFFFFF 00 04",
          READS, MEDIUM, "SBC-3 5.13", blocks.read16, refuse=PROTECT),
     _row("COMPARE AND WRITE", "89 FB FFFFFFFFFFFFFFFF 000000 FF 00 04",
@@ -242,6 +259,8 @@ COMMANDS = (
          CHANGES, WRITES, "SBC-3 5.38", blocks.write_and_verify, refuse=VERIFY),
     _row("VERIFY(12)", "AF F7 FFFFFFFF FFFFFFFF 00 04",
          READS, MEDIUM, "SBC-3 5.30", blocks.verify, refuse=VERIFY),
+    _row("READ DEFECT DATA(12)", "B7 1F 00000000 FFFFFFFF 00 04",
+         READS, MEDIUM, "SBC-3 5.18", defects.read_defect_data12),
 )
 # fmt: on
 

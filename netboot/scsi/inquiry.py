@@ -38,8 +38,8 @@ def standard(unit: Unit | None) -> bytes:
         names = _padded("", 28)
     else:
         removable = 0x80 if unit.removable else 0
-        # Version SPC-4; HISUP and response format 2; CMDQUE.
-        head = bytes((0, removable, 6, 0x12, 91, 0, 0, 0x02))
+        # Version SPC-4; HISUP and response format 2; 3PC; CMDQUE.
+        head = bytes((0, removable, 6, 0x12, 91, 0x08, 0, 0x02))
         names = _padded(unit.vendor, 8) + _padded(unit.product, 16) + _padded(unit.revision, 4)
     versions = struct.pack(">4H", *VERSION_DESCRIPTORS)
     return (head + names).ljust(58, b"\0") + versions.ljust(38, b"\0")
@@ -88,6 +88,12 @@ def _identification(unit: Unit) -> bytes:
     return made
 
 
+def designators(unit: Unit) -> tuple[tuple[int, bytes], ...]:
+    """How EXTENDED COPY may name the unit: (association << 4 | type, value), 20 bytes at most."""
+    t10 = _padded(unit.vendor, 8) + _padded(unit.product, 16) + _serial(unit)[:200]
+    return tuple(row for row in ((0x01, t10), (0x03, naa(unit))) if len(row[1]) <= 20)
+
+
 def _block_limits(unit: Unit) -> bytes:
     physical = 1 << unit.physical_block_exponent
     unmap_blocks = MAX_UNMAP_BYTES // unit.block_size if unit.thin else 0
@@ -108,7 +114,8 @@ def _block_limits(unit: Unit) -> bytes:
 
 
 def _characteristics(unit: Unit) -> bytes:
-    return struct.pack(">H58x", 1)  # medium rotation rate: none
+    # Medium rotation rate: none. Reading after a block or cryptographic erase works (01b).
+    return struct.pack(">HBB56x", 1, 0, 0x50)
 
 
 def _provisioning(unit: Unit) -> bytes:

@@ -36,7 +36,7 @@ def request_sense(view: View, cdb: Buffer, edtl: int) -> Action:
     sense = view.next_attention()
     if sense is None:
         nothing = Sense(Key.NO_SENSE, Code.NO_ADDITIONAL_SENSE_INFORMATION)
-        sense = nothing if view.unit.loaded else NO_MEDIUM
+        sense = view.unit.barred or (nothing if view.unit.loaded else NO_MEDIUM)
     return sense_reply(sense, cdb)
 
 

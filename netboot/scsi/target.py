@@ -16,10 +16,11 @@ from netboot.scsi.commands import HOT, Command, Needs
 from netboot.scsi.inquiry import standard
 from netboot.scsi.primary import NO_MEDIUM, lun_fields, report_luns_of, sense_reply
 from netboot.scsi.reservations import Access
+from netboot.scsi.sanitize import FAILED
 from netboot.scsi.sense import Code, Key, Sense
 from netboot.scsi.unit import Nexus, Unit, View
 
-INQUIRY, REQUEST_SENSE, REPORT_LUNS = 0x12, 0x03, 0xA0
+INQUIRY, REQUEST_SENSE, REPORT_LUNS, SANITIZE = 0x12, 0x03, 0xA0, 0x48
 UNKNOWN_LUN = Sense(Key.ILLEGAL_REQUEST, Code.LOGICAL_UNIT_NOT_SUPPORTED)
 
 
@@ -99,6 +100,10 @@ class LogicalUnits:
 
     @staticmethod
     def _unmet(row: Command, unit: Unit) -> Check | None:
+        # After a failure another SANITIZE may succeed, or end the failure mode.
+        again = row.opcode == SANITIZE and unit.barred is FAILED
+        if unit.barred is not None and row.access is not Access.ANSWERS and not again:
+            return Check(unit.barred)
         if row.needs & Needs.MEDIUM and not unit.loaded:
             return Check(NO_MEDIUM)
         return write_protected(unit) if row.needs & Needs.WRITABLE else None

@@ -22,12 +22,14 @@ KNOBS = {"write_cache": True, "software_protected": False, "descriptor_sense": F
 class Nexus:
     """One session's side: an initiator port, and its view of each unit of the target."""
 
-    __slots__ = ("port", "views")
+    __slots__ = ("copies", "port", "views")
 
     def __init__(self, initiator: str, isid: bytes = b"") -> None:
         #: The initiator port's name: ``iqn...,i,0x`` and the ISID in hex (RFC 7143 section 4.4.4).
         self.port = f"{initiator},i,0x{isid.hex()}" if isid else initiator
         self.views: dict[int, View] = {}  #: by each way to write a LUN (target._luns)
+        #: What RECEIVE COPY RESULTS tells of each list identifier.
+        self.copies: dict[int, bytes] = {}
 
 
 class View:
@@ -47,6 +49,7 @@ class View:
     def settle(self) -> None:
         """Work out ``clear`` again; call after each change of what it is made of."""
         self.clear = not self.attentions and self.ceiling is Access.CHANGES and self.unit.loaded
+        self.clear = self.clear and self.unit.barred is None
 
     def attend(self, code: Code) -> None:
         """Establish a unit attention condition, once; a reset makes older ones moot."""
@@ -110,6 +113,8 @@ class Unit:
         self.reservations = Reservations()
         self.views: list[View] = []
         self.loaded = True
+        self.barred: Sense | None = None  #: why nothing but INQUIRY and its like is answered
+        self.may_exit_failure = False  #: SANITIZE, EXIT FAILURE MODE may lift the bar
         self.write_cache = True
         self.software_protected = False
         self.descriptor_sense = False
@@ -197,6 +202,11 @@ class Unit:
             self.loaded = True
             self.refresh()
             self.tell(Code.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=by)
+
+    def bar(self, why: Sense | None) -> None:
+        """Answer nothing but INQUIRY and its like, or (None) everything again."""
+        self.barred = why
+        self.refresh()
 
     @property
     def prevented(self) -> bool:

@@ -17,6 +17,7 @@ from netboot.scsi.action import (
     Prefetch,
     Read,
     Reply,
+    Sanitize,
     Store,
     Unmap,
     Verify,
@@ -93,6 +94,10 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         "35 00 00020000 00 0001 00",
         0x2100,
     ),
+    "READ DEFECT DATA(10)": (
+        *("37 00 00 00000000 0004 00", None, Reply(bytes(4))),
+        *("37 00 00 00000000 0004 04", 0x2400),
+    ),
     "WRITE SAME(10)": (
         "41 08 00000001 00 0001 00",
         ONE,
@@ -106,6 +111,22 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
             bytes.fromhex("0016 0010 00000000 0000000000000001 00000001 00000000"),
         ),
         *(Unmap(((512, 512),)), "42 01 00000000 00 0000 00", 0x2400),
+    ),
+    "SANITIZE: OVERWRITE": (
+        *("48 01 0000000000 0008 00", bytes.fromhex("01000004 AAAAAAAA"), Sanitize),
+        *("48 01 0000000000 0004 00", 0x2400),
+    ),
+    "SANITIZE: BLOCK ERASE": (
+        *("48 02 0000000000 0000 00", None, Sanitize),
+        *("48 42 0000000000 0000 00", 0x2400),
+    ),
+    "SANITIZE: CRYPTOGRAPHIC ERASE": (
+        *("48 03 0000000000 0000 00", None, Sanitize),
+        *("48 43 0000000000 0000 00", 0x2400),
+    ),
+    "SANITIZE: EXIT FAILURE MODE": (
+        *("48 1F 0000000000 0000 00", None, Reply()),
+        *("48 1F 0000000000 0008 00", 0x2400),
     ),
     "MODE SELECT(10)": (
         "55 10 0000000000 0008 00",
@@ -197,6 +218,18 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         Reply(),
         "5F 06 000000 00000000 00",
         0x1A00,
+    ),
+    "EXTENDED COPY(LID1)": (
+        *("83 00 0000000000000000 00000000 00 00", None, Reply()),
+        *("83 00 0000000000000000 00000001 00 00", 0x1A00),
+    ),
+    "RECEIVE COPY RESULTS: COPY STATUS(LID1)": (
+        *("84 00 00 00000000000000 00000000 00 00", None, Check),
+        *("84 00 00 00000000000000 00000000 00 04", 0x2400),
+    ),
+    "RECEIVE COPY RESULTS: OPERATING PARAMETERS": (
+        *("84 03 0000000000000000 00000000 00 00", None, Reply()),
+        *("84 03 0000000000000000 00000000 00 04", 0x2400),
     ),
     "READ(16)": (
         "88 00 0000000000000001 00000001 00 00",
@@ -324,6 +357,10 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         "AF 00 00020000 00000001 00 00",
         0x2100,
     ),
+    "READ DEFECT DATA(12)": (
+        *("B7 00 00000000 00000008 00 00", None, Reply(bytes(8))),
+        *("B7 00 00000000 00000008 00 04", 0x2400),
+    ),
 }
 
 
@@ -350,6 +387,7 @@ def test_a_row_works_and_refuses(bench: Bench, row: Command) -> None:
         assert isinstance(action, expected)
     else:
         assert action == expected
+    bench.unit.bar(None)  # a SANITIZE has begun
     edtl = 1024 if row.name == "COMPARE AND WRITE" else len(data or b"")
     assert bench.asc(bad, edtl=edtl) == asc
 
@@ -358,7 +396,7 @@ def test_a_row_works_and_refuses(bench: Bench, row: Command) -> None:
 def test_a_row_is_well_formed(row: Command) -> None:
     assert row.size == SIZES[row.opcode >> 5]
     assert row.usage[-1] == 0x04
-    assert row.service_action is None or row.usage[1] == row.service_action
+    assert row.service_action is None or row.usage[1] & 0x1F == row.service_action
     assert row.refused >> row.size * 8 == 0
     # What is refused is looked at, so the usage data says so.
     assert row.refused & ~int.from_bytes(row.usage) == 0
@@ -482,12 +520,16 @@ def test_one_command_that_is_not_supported(bench: Bench) -> None:
 def test_a_thick_unit_does_not_list_unmap(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(thin=False)
     assert rsoc(bench, 1, 0x42) == bytes.fromhex("00 01 0000")
-    assert len(rsoc(bench, 0)) == 4 + 8 * (len(COMMANDS) - 1)
+    assert len(rsoc(bench, 0)) == 4 + 8 * (len(COMMANDS) - 3)
 
 
 def test_known_to() -> None:
     thin, thick = Unit(0, 512, "a"), Unit(0, 512, "a", thin=False)
-    assert [row.name for row in COMMANDS if not row.known_to(thick)] == ["UNMAP"]
+    assert [row.name for row in COMMANDS if not row.known_to(thick)] == [
+        "UNMAP",
+        "SANITIZE: BLOCK ERASE",
+        "SANITIZE: CRYPTOGRAPHIC ERASE",
+    ]
     assert all(row.known_to(thin) for row in COMMANDS)
 
 

@@ -18,7 +18,7 @@ def page(bench: Bench, code: int) -> bytes:
 def test_standard_data(bench: Bench) -> None:
     data = bench.data("12 00 00 1000 00")
     assert data == (
-        bytes.fromhex("00 00 06 12 5B 00 00 02")
+        bytes.fromhex("00 00 06 12 5B 08 00 02")
         + b"NETBOOT VIRTUAL-DISK    0001"
         + bytes(22)
         + bytes.fromhex("00A0 0960 0460 04C0")
@@ -175,7 +175,7 @@ def test_block_limits_of_4096_byte_blocks(make_bench: Callable[..., Bench]) -> N
 
 
 def test_block_device_characteristics(bench: Bench) -> None:
-    assert page(bench, 0xB1) == bytes.fromhex("00 B1 003C 0001") + bytes(58)
+    assert page(bench, 0xB1) == bytes.fromhex("00 B1 003C 0001 00 50") + bytes(56)
 
 
 def test_logical_block_provisioning(bench: Bench, make_bench: Callable[..., Bench]) -> None:
