@@ -1,9 +1,7 @@
 """``netboot client``: who there is and how far they came, whether the service runs or not."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from netboot.cli.entry import group
-from netboot.control import ControlServer
 from netboot.errors import ConfigError
 from netboot.events import BootEvent, Phase
 from netboot.ledger import Ledger
 from netboot.model import OverlayMode, Version
-from netboot.preflight import StateFolder
 from netboot.state.store import Store
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
@@ -124,37 +120,22 @@ def test_a_machine_that_is_not_there_is_one_line(state: Path, machine: str, told
     assert str(done.exception).startswith(told)
 
 
-def beside_a_service(state: Path, answer: Any, *words: object) -> Result:
-    """A command while something holds the state folder and answers at the back door."""
-
-    async def counters(_asked: Mapping[str, Any]) -> object:
-        return answer
-
-    done: list[Result] = []
-
-    async def serve() -> None:
-        server = ControlServer(state, {"counters": counters} if answer is not None else {})
-        await server.start()
-        await asyncio.to_thread(lambda: done.append(run(state, *words)))
-        await server.stop()
-
-    held = StateFolder(state)
-    service = threading.Thread(target=lambda: asyncio.run(serve()))
-    service.start()
-    service.join()
-    held.release()
-    return done[0]
-
-
-def test_a_running_service_adds_its_counters(state: Path, store: Store) -> None:
+def test_a_running_service_adds_its_counters(
+    state: Path, store: Store, beside_a_service: Any
+) -> None:
     row = {"mac": MAC, "sessions": 1, "reads": 7, "read_bytes": 4096, "writes": 2}
-    done = beside_a_service(state, {MAC: {**row, "write_bytes": 1024}}, "show", "ws1")
-    assert "read     4.0 KiB in 7 commands\n" in done.stdout
-    assert "written  1.0 KiB in 2 commands\n" in done.stdout
+    told: list[Result] = []
+    answer = {MAC: {**row, "write_bytes": 1024}}
+    beside_a_service(state, "counters", answer, lambda: told.append(run(state, "show", "ws1")))
+    assert "read     4.0 KiB in 7 commands\n" in told[0].stdout
+    assert "written  1.0 KiB in 2 commands\n" in told[0].stdout
 
 
-def test_a_service_that_does_not_answer_costs_only_the_counters(state: Path) -> None:
-    done = beside_a_service(state, None, "show", "ws1")
-    assert done.exit_code == 0
-    assert "without counters: this service cannot counters" in done.stderr
-    assert "name     ws1" in done.stdout
+def test_a_service_that_does_not_answer_costs_only_the_counters(
+    state: Path, beside_a_service: Any
+) -> None:
+    told: list[Result] = []
+    beside_a_service(state, "reset", None, lambda: told.append(run(state, "show", "ws1")))
+    assert told[0].exit_code == 0
+    assert "without counters: this service cannot counters" in told[0].stderr
+    assert "name     ws1" in told[0].stdout
