@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN   := .venv/bin
 
 .PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot conformance \
-        crashtest lock docs clean
+        crashtest fuzz lock docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,12 +47,23 @@ conformance: setup-test ## libiscsi's suite against us and against tgt; writes d
 crashtest: setup-test ## thousands of simulated power cuts under a disk; SEED=n for others
 	@$(BIN)/python tests/crash/crashtest.py $(if $(SEED),--seed $(SEED))
 
+SECONDS := 60
+# Where atheris has no build for this Python or machine, our own mutations do without it.
+fuzz: setup-test ## SECONDS=n for each target: mutated input, judged
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip --disable-pip-version-check -q \
+	    install --require-hashes -r fuzz.lock || echo "fuzz: without atheris, no coverage guides it"
+	@guided=$$($(BIN)/python -c 'import atheris; print("--guided")' 2>/dev/null); \
+	    $(BIN)/python -m tests.fuzz.run --seconds=$(SECONDS) $$guided $(TARGETS)
+
 docs: ## write the generated parts of README.md and docs/ anew
 	$(BIN)/python docs/generate.py
 
 lock: ## resolve requirements.lock anew (needs pip-tools in PATH)
 	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	    --strip-extras --allow-unsafe --extra dev --annotation-style=line -o requirements.lock pyproject.toml
+	pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	    --annotation-style=line -o fuzz.lock - < <($(BIN)/python -c 'import tomllib; print(*tomllib.load( \
+	    open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")')
 
 clean: ## remove the virtual environment and caches (golden images stay)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
