@@ -233,7 +233,7 @@ def _refuse_named(place: "Place", file: Path | None, name: str) -> None:
 
     with suppress(ConfigError):  # what cannot be read is not in force, here or anywhere
         settings = load(file) if file else None
-        if file and settings and settings.site.state == place.folder:
+        if file and settings and settings.site.state.resolve() == place.folder.resolve():
             images = {each.name: each.image for each in settings.profile}
             _refuse_profiles(images, name, str(file), "give it another image there first")
     if preflight.running(place.folder) is not None:

@@ -195,6 +195,8 @@ def test_the_last_version_stays_while_a_profile_of_the_settings_names_it(
     assert refused("remove", "debian", "--version", 1, "--config", file) == told
     monkeypatch.setattr(config, "DEFAULT_FILE", file)
     assert refused("remove", "debian", "--state", state) == told
+    (tmp_path / "link").symlink_to(state)
+    assert refused("remove", "debian", "--state", tmp_path / "link") == told
     file.write_text(SETTINGS.format(tmp_path / "elsewhere"))
     works("remove", "debian", "--state", state)  # they are the settings of another state
 
