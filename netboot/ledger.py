@@ -6,6 +6,7 @@ disk of an older generation is thrown away by whoever opens it. No file is touch
 ``discard``, and that one never touches a disk that somebody has open.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +15,16 @@ from pathlib import Path
 from netboot.boot import profiles
 from netboot.boot.explain import Explanation, explain
 from netboot.boot.script import Scripts
-from netboot.errors import ImageError
+from netboot.errors import ImageError, NetbootError
 from netboot.model import Lease, Overlay, OverlayMode, Site, Version, hyphenated
 from netboot.state.store import Store
 from netboot.storage import locks
 from netboot.storage.files import sibling, sync_folder
 
+log = logging.getLogger(__name__)
+
+#: Seconds after which the same trouble is written down again.
+AGAIN = 60.0
 #: The folder of all overlays, in the state folder.
 FOLDER = "overlays"
 #: What an overlay is made of on disk; the first one's lock covers them all, so it goes last.
@@ -39,6 +44,7 @@ class Ledger:
     def __init__(self, store: Store, state: Path) -> None:
         self._store = store
         self._folder = state / FOLDER
+        self._told: dict[str, tuple[str, float]] = {}  #: MAC → its last trouble
 
     def version_of(self, image: str) -> Version | None:
         """What a client with no overlay yet gets of an image."""
@@ -65,6 +71,24 @@ class Ledger:
             return None
         before = self._store.overlay(mac, image, mode)
         return self._begin(mac, image, mode, before.generation + 1) if before else None
+
+    def trouble(self, mac: str, text: str, at: float) -> None:
+        """Remember, for ``overlay list``, what went wrong with a client's disk.
+
+        Which one it was: the one that the text names, else the one that is open. The same is
+        written once a minute at most: a machine may fail as often as it tries to write.
+        """
+        if self._told.get(mac, ("", 0.0))[0] == text and at < self._told[mac][1] + AGAIN:
+            return
+        self._told[mac] = text, at
+        try:
+            mine = self._store.overlays(mac)
+            named = [each for each in mine if each.path in text]
+            for each in named or [each for each in mine if in_use(each)]:
+                plain = text.removeprefix(f"{each.path}: ")
+                self._store.note_trouble(each.path, plain, at)
+        except NetbootError as error:
+            log.error("the trouble of %s cannot be remembered: %s", mac, error)
 
     def _begin(self, mac: str, image: str, mode: OverlayMode, generation: int) -> Overlay:
         version = self._store.latest(image)
@@ -130,7 +154,8 @@ def discard(store: Store, overlay: Overlay) -> int:
         latest = store.latest(overlay.image)
         if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
             count = overlay.generation + 1
-            store.save_overlay(replace(overlay, generation=count, version=latest.number))
+            fresh = replace(overlay, generation=count, version=latest.number)
+            store.save_overlay(replace(fresh, trouble="", troubled=None))
         else:
             store.delete_overlay(overlay)
     finally:

@@ -188,6 +188,8 @@ class Overlay:
     mode: OverlayMode
     generation: int  #: counts the firmware boots of an ephemeral client; 0 for persistent
     path: str  #: absolute path of the ``.qcow2``
+    trouble: str = ""  #: what last went wrong with it, for people; gone with a fresh one
+    troubled: float | None = None  #: when; seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)

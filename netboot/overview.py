@@ -84,6 +84,8 @@ def overlay_view(overlay: Overlay) -> OverlayView:
         mac=overlay.mac,
         image=overlay.image,
         version=overlay.version,
+        trouble=overlay.trouble,
+        troubled=overlay.troubled,
     )
 
 

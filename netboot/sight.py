@@ -25,7 +25,8 @@ _NEIGHBOURS = Path("/proc/net/arp")
 
 
 class Sight:
-    """``begin_boot`` is called for each new boot of a machine, ``keep`` for every event.
+    """``begin_boot`` is called for each new boot of a machine, ``keep`` for every event,
+    ``trouble`` (MAC, text, when) for whatever goes wrong with a disk.
 
     ``site`` and ``holder_of`` (who has an address) are asked anew each time.
     """
@@ -38,6 +39,7 @@ class Sight:
         begin_boot: Callable[[str], None],
         keep: Callable[[BootEvent], None],
         clock: Callable[[], float],
+        trouble: Callable[[str, str, float], None] = lambda mac, text, at: None,
     ) -> None:
         self.bus = Bus()
         self.timelines = timelines
@@ -45,6 +47,7 @@ class Sight:
         self._holder_of = holder_of
         self._begin_boot = begin_boot
         self._clock = clock
+        self._trouble = trouble
         self.bus.subscribe(self._begin)
         self.bus.subscribe(self._tell)
         self.bus.subscribe(keep)
@@ -72,6 +75,7 @@ class Sight:
             self.publish(BootEvent(event.mac, event.at, Phase.READING, event.detail))
         elif event.kind is Kind.ERROR:
             log.error("%s: its disk: %s", self._name(event.mac), event.detail)
+            self._trouble(event.mac, event.detail, event.at)
         else:
             log.info("%s: logged out: %s", self._name(event.mac), event.detail or event.address)
 

@@ -9,7 +9,7 @@ import pytest
 
 from netboot import ledger
 from netboot.boot.script import Scripts
-from netboot.errors import ImageError
+from netboot.errors import ImageError, NetbootError
 from netboot.ledger import Ledger, discard
 from netboot.model import DiskSpec, Host, Lease, LeaseState, OverlayMode, Profile, Site, Version
 from netboot.state.store import Store
@@ -258,6 +258,72 @@ def test_nobody_can_open_what_is_being_thrown_away(
 
 
 # Explaining.
+
+
+def troubles(store: Store) -> list[tuple[OverlayMode, str, float | None]]:
+    return [(each.mode, each.trouble, each.troubled) for each in store.overlays()]
+
+
+def test_trouble_is_noted_at_the_overlay_that_it_names(
+    store: Store, book: Ledger, tmp_path: Path
+) -> None:
+    golden(store, tmp_path)
+    book.overlay_of(A, "debian", FRESH)
+    kept = book.overlay_of(A, "debian", KEPT)
+    book.trouble(A, f"{kept.path}: No space left on device", 5.0)
+    assert troubles(store) == [(FRESH, "", None), (KEPT, "No space left on device", 5.0)]
+    assert book.overlay_of(A, "debian", KEPT).trouble == "No space left on device"
+
+
+def test_trouble_without_a_name_is_that_of_the_open_disk(
+    store: Store, book: Ledger, tmp_path: Path
+) -> None:
+    version = golden(store, tmp_path)
+    kept, fresh = book.overlay_of(A, "debian", KEPT), book.overlay_of(A, "debian", FRESH)
+    book.trouble(A, "the golden image is gone", 5.0)
+    assert troubles(store) == [(FRESH, "", None), (KEPT, "", None)]
+    disk = attach(DiskSpec(version.path, version.size, version.digest, fresh.path))
+    book.trouble(A, f"{version.path}: Input/output error", 6.0)
+    disk.close()
+    assert troubles(store)[0] == (FRESH, f"{version.path}: Input/output error", 6.0)
+    assert troubles(store)[1] == (KEPT, "", None)
+    assert kept.trouble == ""
+
+
+def test_the_same_trouble_is_written_once_a_minute(
+    store: Store, book: Ledger, tmp_path: Path
+) -> None:
+    golden(store, tmp_path)
+    path = book.overlay_of(A, "debian", KEPT).path
+    for at in (5.0, 6.0, 5.0 + ledger.AGAIN - 1):
+        book.trouble(A, f"{path}: full", at)
+    assert troubles(store) == [(KEPT, "full", 5.0)]
+    book.trouble(A, f"{path}: sync failed", 7.0)
+    assert troubles(store) == [(KEPT, "sync failed", 7.0)]
+    book.trouble(A, f"{path}: sync failed", 7.0 + ledger.AGAIN)
+    assert troubles(store) == [(KEPT, "sync failed", 7.0 + ledger.AGAIN)]
+
+
+def test_a_fresh_disk_has_no_trouble(store: Store, book: Ledger, tmp_path: Path) -> None:
+    golden(store, tmp_path)
+    fresh = book.overlay_of(A, "debian", FRESH)
+    book.trouble(A, f"{fresh.path}: full", 5.0)
+    discard(store, book.overlay_of(A, "debian", FRESH))
+    assert troubles(store) == [(FRESH, "", None)]
+    book.trouble(A, f"{fresh.path}: full", 500.0)
+    book.begin_boot(A, "debian", FRESH)
+    assert troubles(store) == [(FRESH, "", None)]
+
+
+def test_a_database_that_is_away_costs_only_the_note(
+    store: Store, book: Ledger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(mac: str) -> None:
+        raise NetbootError("database is locked")
+
+    monkeypatch.setattr(store, "overlays", away)
+    book.trouble(A, "full", 5.0)
+    assert "cannot be remembered: database is locked" in caplog.text
 
 
 def test_explaining_makes_nothing(store: Store, book: Ledger, tmp_path: Path) -> None:

@@ -134,6 +134,18 @@ def test_logouts_and_errors_are_lines_in_the_log(caplog: pytest.LogCaptureFixtur
     assert f"ws2 ({B}): its disk: no space left" in caplog.text
 
 
+def test_trouble_with_a_disk_is_passed_on() -> None:
+    told: list[tuple[str, str, float]] = []
+    seen = Sight(
+        *(lambda: SITE, Timelines(), LEASES.get, lambda mac: None, lambda event: None),
+        clock=lambda: 100.0,
+        trouble=lambda mac, text, at: told.append((mac, text, at)),
+    )
+    seen.on_disk(disk(Kind.ERROR, B, detail="no space left"))
+    seen.on_disk(disk(Kind.LOGOUT, B))
+    assert [(mac, text) for mac, text, _ in told] == [(B, "no space left")]
+
+
 def test_a_refused_login_is_a_line_with_the_name_of_the_machine(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

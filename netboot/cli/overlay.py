@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from netboot.cli import options
-from netboot.cli.output import emit, size, table
+from netboot.cli.output import emit, size, table, when
 
-_COLUMNS = ("mac", "image", "version", "mode", "generation", "size", "in use")
+_COLUMNS = ("mac", "image", "version", "mode", "generation", "size", "in use", "trouble")
 
 
 @click.group()
@@ -20,7 +20,11 @@ def overlay() -> None:
 @options.state_folder
 @options.as_json
 def list_(state: Path | None, config: Path | None, as_json: bool) -> None:
-    """List the overlays, the room they take, and who is logged in."""
+    """List the overlays, the room they take, who is logged in, and what last went wrong.
+
+    Trouble stays in the list until the overlay is reset, or begun afresh by its machine's next
+    boot; the time tells whether it is over.
+    """
     from netboot import ledger
 
     store = options.place(state, config).store()
@@ -35,7 +39,8 @@ def list_(state: Path | None, config: Path | None, as_json: bool) -> None:
     rows = []
     for each, room, used in facts:
         cells = (each.mac, each.image, each.version, each.mode.value, each.generation)
-        rows.append(dict(zip(_COLUMNS, (*cells, size(room), used), strict=True)))
+        trouble = f"{when(each.troubled)} {each.trouble}" if each.troubled else ""
+        rows.append(dict(zip(_COLUMNS, (*cells, size(room), used, trouble), strict=True)))
     table(rows, _COLUMNS, "no client has an overlay yet: its first login makes one")
 
 

@@ -37,6 +37,8 @@ class OverlayView:
     mac: str = ""
     image: str = ""
     version: int = 0
+    trouble: str = ""  #: what last went wrong with it
+    troubled: float | None = None  #: when; seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)

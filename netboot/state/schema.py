@@ -77,6 +77,8 @@ overlay = Table(
     Column("version", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("path", Text, nullable=False),
+    Column("trouble", Text, nullable=False, server_default=""),
+    Column("troubled", Float),
     ForeignKeyConstraint(["image", "version"], ["version.image", "version.number"]),
     Index("overlay_version", "image", "version"),
 )
@@ -133,6 +135,11 @@ STEPS: Sequence[Sequence[str]] = (
         "CREATE TABLE client (mac TEXT NOT NULL PRIMARY KEY,"
         " first_seen DOUBLE PRECISION NOT NULL, last_seen DOUBLE PRECISION NOT NULL,"
         " boots INTEGER NOT NULL, phase INTEGER NOT NULL)",
+    ),
+    # 4: what last went wrong with a disk
+    (
+        "ALTER TABLE overlay ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE overlay ADD COLUMN troubled DOUBLE PRECISION",
     ),
 )
 #: How each database numbers rows by itself.

@@ -219,6 +219,13 @@ class Store:
                 f"for the overlay of {overlay.mac}"
             ) from None
 
+    def note_trouble(self, path: str, text: str, at: float) -> None:
+        """Remember what went wrong with the overlay at ``path``; harmless when there is none."""
+        table = schema.overlay
+        values = {"trouble": text, "troubled": at}
+        with self._writing() as connection:
+            connection.execute(update(table).where(table.c.path == path).values(values))
+
     def delete_overlay(self, overlay: Overlay) -> bool:
         """Forget an overlay; whether there was one. Its files are the caller's."""
         named = _named(overlay.mac, overlay.image, overlay.mode)
@@ -356,6 +363,8 @@ def _overlay(row: Row[Any]) -> Overlay:
         mode=OverlayMode(row.mode),
         generation=row.generation,
         path=row.path,
+        trouble=row.trouble,
+        troubled=row.troubled,
     )
 
 

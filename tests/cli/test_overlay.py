@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from netboot import config
 from netboot.cli.entry import group
+from netboot.cli.output import when
 from netboot.errors import ConfigError, ImageError
 from netboot.ledger import Ledger
 from netboot.model import DiskSpec, Overlay, OverlayMode, Version
@@ -60,6 +61,20 @@ def test_no_overlays_say_where_they_come_from(tmp_path: Path, store: Store) -> N
     assert json.loads(works(tmp_path, "list", "--json")) == []
 
 
+def test_what_went_wrong_is_in_the_list_until_a_reset(tmp_path: Path, store: Store) -> None:
+    book = Ledger(store, tmp_path)
+    mine = book.overlay_of(MAC, "debian", KEPT)
+    book.trouble(MAC, f"{mine.path}: No space left on device", 86400.0)
+    lines = works(tmp_path, "list").splitlines()
+    assert lines[0].endswith("TROUBLE")
+    assert lines[1].endswith(f"{when(86400.0)} No space left on device")
+    (told,) = json.loads(works(tmp_path, "list", "--json"))
+    assert (told["trouble"], told["troubled"]) == ("No space left on device", 86400.0)
+    works(tmp_path, "reset", MAC)
+    book.overlay_of(MAC, "debian", KEPT)
+    assert works(tmp_path, "list").splitlines()[1].endswith("-")
+
+
 def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) -> None:
     book = Ledger(store, tmp_path)
     book.overlay_of(MAC, "debian", FRESH)
@@ -68,9 +83,9 @@ def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) ->
     disk.flush()
     lines = works(tmp_path, "list").splitlines()
     assert lines[0].split()[:5] == ["MAC", "IMAGE", "VERSION", "MODE", "GENERATION"]
-    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no"]
+    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no", "-"]
     assert lines[2].split()[:5] == [MAC, "debian", "1", "persistent", "0"]
-    assert lines[2].endswith("yes")
+    assert lines[2].split()[-2:] == ["yes", "-"]
     told = json.loads(works(tmp_path, "list", "--json"))
     assert [(row["mode"], row["in_use"]) for row in told] == [
         ("ephemeral", False),

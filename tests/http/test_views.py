@@ -68,6 +68,8 @@ def test_a_whole_client() -> None:
             "mac": MAC,
             "image": "debian",
             "version": 3,
+            "trouble": "",
+            "troubled": None,
         },
     }
 

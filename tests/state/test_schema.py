@@ -75,7 +75,7 @@ def test_an_old_database_keeps_its_rows(tmp_path: Path, number: int) -> None:
         raw.execute("INSERT INTO version VALUES ('debian', 2, '/g', 512, 'sha256:0', 1.0, '', 1)")
         if number >= 2:
             raw.execute(
-                "INSERT INTO overlay VALUES"
+                "INSERT INTO overlay (mac, image, mode, version, generation, path) VALUES"
                 " ('52:54:00:00:00:01', 'debian', 'persistent', 2, 0, '/o')"
             )
     raw.close()

@@ -251,6 +251,19 @@ def test_an_overlay_of_no_version_is_refused_and_the_old_one_stays(store: Store)
     assert store.overlays() == [over(A)]
 
 
+def test_trouble_is_kept_with_the_overlay_until_a_fresh_one(store: Store) -> None:
+    store.add_version(golden(1))
+    store.save_overlay(over(A))
+    store.save_overlay(over(B))
+    store.note_trouble(over(A).path, "No space left on device", 7.5)
+    store.note_trouble("/no/such.qcow2", "x", 8.5)
+    noted = replace(over(A), trouble="No space left on device", troubled=7.5)
+    assert store.overlays() == [noted, over(B)]
+    assert store.overlay(A, "debian", KEPT) == noted
+    store.save_overlay(over(A))
+    assert store.overlays() == [over(A), over(B)]
+
+
 # Events.
 
 
