@@ -7,8 +7,9 @@ follows from three rules, which the crash tests hold:
 1. Data first: ``flush`` takes the dirty clusters' entries as they are, syncs the data file, and
    only then writes those entries to the L2 tables and syncs them. An entry on disk therefore
    never speaks of data that is not there. A write that arrives meanwhile is in the next flush.
-2. A hole is punched only when the entry that says "zeros" is durable, and only while the cell
-   is still HOLE; ``write`` turns HOLE into ZERO, under the same lock, before it touches data.
+2. A hole is punched only when the entry that says "zeros" is durable, or cannot be for want of
+   the room that the hole gives; and only while the cell is still HOLE: ``write`` turns HOLE into
+   ZERO, under the same lock, before it touches data.
 3. After a sync has failed nobody knows what is on disk: the disk answers nothing any more.
 
 A killed process loses no completed write, flushed or not: the kernel still has the data, and
@@ -260,8 +261,7 @@ class Overlay:
                 self._sync(lambda: os.fdatasync(self._data))
                 if writes:
                     self._sync(self._files.sync_folder_once)
-                for offset, raw in writes:
-                    write_at(self._files.meta, offset, raw, self._path)
+                self._write_entries(writes, holes)
             except DiskError:
                 with self._marks:
                     self._dirty |= dirty
@@ -281,6 +281,23 @@ class Overlay:
                 at += 1
             cells = self._cells[first * SUBS : (first + at - begin) * SUBS]
             yield qcow2.L2 + first * qcow2.ENTRY, qcow2.entries(first, cells)
+
+    def _write_entries(
+        self, writes: Iterable[tuple[int, bytes]], holes: Iterable[tuple[int, int]]
+    ) -> None:
+        """On a full disk what is unmapped may leave just the room that its entries need.
+
+        So there it is given back before they are durable: whether an entry says DATA still or
+        zeros already, a punched sub-cluster reads as what it was last told to be.
+        """
+        for offset, raw in writes:
+            try:
+                write_at(self._files.meta, offset, raw, self._path)
+            except DiskError as problem:
+                if problem.fault is not Fault.SPACE:
+                    raise
+                self._punch(holes)
+                write_at(self._files.meta, offset, raw, self._path)
 
     def _sync(self, sync: Callable[[], None]) -> None:
         try:

@@ -15,6 +15,7 @@ Exit 0 when no image is wrong, each control was caught, and there were 1,000 ima
 
 import argparse
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,7 @@ from netboot.model import DiskSpec, OverlayMode
 from netboot.storage import live, qcow2
 from netboot.storage import overlay as overlay_module
 from netboot.storage.attach import attach
+from netboot.storage.disk import DiskError, Fault
 from netboot.storage.files import sibling
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -98,6 +100,7 @@ class Recorder:
         self._begun: set[int] = set()  #: synced once: a header is there
         self.data: set[int] = set()
         self.before_sync = self.after_write = lambda number: None
+        self.is_full: Callable[[int, int], bool] = lambda number, offset: False
 
     def note(self, event: Event) -> None:
         self.events.append(event)
@@ -156,6 +159,8 @@ class Recorder:
 
     def _pwrite(self, real: Any, handle: int, data: Any, offset: int) -> int:
         number = self._files.get(handle)
+        if number is not None and self.is_full(number, offset):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         done: int = real(handle, data, offset)
         if number is not None:
             copy, at = bytes(data)[:done], offset
@@ -243,6 +248,8 @@ class Trace:
             self.recorder.before_sync = self._write_meanwhile
         elif overtaking == 2:
             self.recorder.after_write = self._flush_meanwhile
+        if self.dice.random() < 0.3:
+            self.recorder.is_full = self._is_full
 
     def record(self, steps: int = STEPS) -> list[Event]:
         """The events; the disk is closed afterwards, in order, without anybody listening."""
@@ -257,6 +264,7 @@ class Trace:
                 self.verbs[chosen.__name__] += 1
                 chosen()
             self.flush()
+        self.recorder.is_full = lambda number, offset: False
         content = b"".join(self.disk.read(0, SIZE))
         assert content == self.now, "not even without a power cut"
         self.disk.close()
@@ -314,7 +322,12 @@ class Trace:
             at.marks[number] = at.expected.begin_flush(busy)
 
         self.recorder.note(begin)
-        verb()
+        try:
+            verb()
+        except DiskError as problem:  # nothing is promised then
+            assert problem.fault is Fault.SPACE, problem
+            self.verbs["full"] += 1
+            return
         self.recorder.note(lambda at: at.expected.end_flush(at.marks.pop(number)))
 
     def kill(self) -> None:
@@ -374,6 +387,11 @@ class Trace:
         self._between = True
         verb()
         self._between = False
+
+    def _is_full(self, number: int, offset: int) -> bool:
+        """Now and then there is no room for an entry, nor when it is tried again."""
+        is_entry = number not in self.recorder.data and offset >= qcow2.L2
+        return is_entry and self.dice.random() < 0.3
 
     def _write_meanwhile(self, number: int) -> None:
         """The owner writes while a worker is about to sync."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,20 @@ SIZE = 32 << 20
 
 
 class IscsiTarget:
-    """One client's target on 127.0.0.1; the loop runs in a thread, as programs need it."""
+    """One client's target on 127.0.0.1; the loop runs in a thread, as programs need it.
 
-    def __init__(self, state: Path) -> None:
+    ``python`` runs the disk process, in surroundings of its own perhaps; ``overlay`` is where
+    the client's disk lies. Other clients are let in by ``let_in``.
+    """
+
+    def __init__(
+        self, state: Path, python: str = sys.executable, overlay: Path | None = None
+    ) -> None:
         self.state = state
         self.golden = state / "golden.raw"
-        self.overlay = state / "client.qcow2"
+        self.overlay = overlay or state / "client.qcow2"
+        self._python = python
+        self._others: dict[str, Admission] = {}
         self.golden.write_bytes(random.Random(5).randbytes(SIZE))
         spec = DiskSpec(str(self.golden), SIZE, "sha256:golden", str(self.overlay))
         self.admission = Admission(0, MAC, NAME, (Lun(0, spec, "525400123456"),))
@@ -40,7 +49,10 @@ class IscsiTarget:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self.disks = Supervisor(self.state, ("127.0.0.1", 0), self._admit, self.events.append)
+        listen = "127.0.0.1", 0
+        self.disks = Supervisor(
+            self.state, listen, self._admit, self.events.append, python=self._python
+        )
         await self.disks.start()
         self.port = self.disks.port
         self._ready.set()
@@ -49,7 +61,15 @@ class IscsiTarget:
 
     def _admit(self, knock: Knock) -> Admission:
         self.knocks.append(knock)
-        return self.admission
+        return self._others.get(knock.target, self.admission)
+
+    def let_in(self, mac: str) -> str:
+        """Another client over the same golden image; its disk as ``url`` names them."""
+        dashed = mac.replace(":", "-")
+        name = f"iqn.2026-11.lab.netboot:{dashed}"
+        spec = replace(self.admission.luns[0].disk, overlay=str(self.state / f"{dashed}.qcow2"))
+        self._others[name] = Admission(0, mac, name, (Lun(0, spec, dashed.replace("-", "")),))
+        return f"iscsi://127.0.0.1:{self.port}/{name}/0"
 
     def protect(self, chap: Chap) -> None:
         """From now on initiators must prove who they are."""
@@ -78,3 +98,19 @@ def iscsi(tmp_path: Path) -> Iterator[IscsiTarget]:
     target = IscsiTarget(state)
     yield target
     target.stop()
+
+
+@pytest.fixture
+def iscsi_with(tmp_path: Path) -> Iterator[Callable[..., IscsiTarget]]:
+    """Makes a target whose disk process is not as others; see IscsiTarget."""
+    made: list[IscsiTarget] = []
+
+    def make(python: str, overlay: Path | None = None) -> IscsiTarget:
+        state = tmp_path / "state"
+        state.mkdir(exist_ok=True)
+        made.append(IscsiTarget(state, python, overlay))
+        return made[-1]
+
+    yield make
+    for target in made:
+        target.stop()

@@ -285,6 +285,50 @@ def test_a_folder_that_cannot_be_synced_takes_the_disk_out_of_service(bench, mon
     assert caught.value.fault == Fault.FAILED
 
 
+def test_on_a_full_disk_what_is_unmapped_makes_room_for_its_own_entries(bench, monkeypatch):
+    disk = bench.attach()
+    disk.write(0, b"w" * 2 * SUB)
+    disk.flush()
+    disk.unmap(SUB, SUB)
+    calls = order_of_calls(monkeypatch, disk)
+    pwrite = os.pwrite
+
+    def full(fd, data, offset):
+        if fd == disk._files.meta and not any(call.startswith("punch") for call in calls):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    disk.flush()
+    again = f"punch {SUB} {SUB}"
+    assert calls == ["sync data", again, "write tables", "sync tables", again]
+    assert entry(bench, 0)[1] == 1 << 33 | 1
+
+
+def test_entries_that_find_no_room_are_written_by_a_later_flush(bench, monkeypatch):
+    disk = bench.attach()
+    disk.write(0, b"w" * SUB)
+    with monkeypatch.context() as patch:
+        pwrite = os.pwrite
+
+        def full(fd, data, offset):
+            if fd == disk._files.meta:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return pwrite(fd, data, offset)
+
+        patch.setattr(os, "pwrite", full)
+        for _ in range(2):
+            with pytest.raises(DiskError, match="No space left") as caught:
+                disk.flush()
+            assert caught.value.fault == Fault.SPACE
+        disk.write(SUB, b"v" * SUB)  # it is no failed disk
+    assert entry(bench, 0) == (0, 0)
+    disk.flush()
+    assert entry(bench, 0)[1] == 3
+    disk.close()
+    assert whole(bench.attach())[: 2 * SUB] == b"w" * SUB + b"v" * SUB
+
+
 def test_neighbouring_entries_are_one_write(bench, monkeypatch):
     disk = bench.attach()
     disk.write(0, b"w" * bench.size)
