@@ -188,12 +188,16 @@ class Connection:
         if self.answers.data_digest and length:
             padded = at + (length + 3 & ~3)
             if digest([pdu[at:padded]]) != pdu[padded : padded + 4]:
+                self.answers.reject(Reason.DATA_DIGEST, bytes(pdu[:BHS]))
                 raise WireError("a data digest is wrong")
         op = pdu[0] & 0x3F
         if not self.full:
-            if op != Op.LOGIN:
-                raise WireError(f"opcode {op:#04x} before the login was complete")
-            self._login(pdu, data)
+            if op == Op.LOGIN:
+                self._login(pdu, data)
+            elif self.login.stage is Stage.START:  # section 6.3: in silence before the first
+                raise WireError(f"opcode {op:#04x} before the login")
+            else:
+                self.refuse(LoginStatus.INVALID_REQUEST, f"opcode {op:#04x} during the login")
         elif op == Op.DATA_OUT:
             event = self.transfers.data_out(self.session, pdu, data)
             if event is not None:
@@ -240,19 +244,17 @@ class Connection:
         """A SCSI Command that is not on the data path's short way."""
         session = self.session
         _, flags, _, lun, itt, edtl, _, _, cdb = wire.REQUEST.unpack_from(pdu)
-        ahs = pdu[4] * 4
-        if ahs:  # an extended CDB: length of type-specific part, type 1, reserved, bytes
-            length = int.from_bytes(pdu[48:50], "big")
-            if pdu[50] & 0x3F == 1 and 1 <= length <= ahs - 3:
-                cdb += bytes(pdu[52 : 51 + length])
+        more = wire.extended_cdb(pdu) if pdu[4] else b""
         # The window bounds all commands but immediate ones.
         crowded = len(session.tasks) >= 2 * session.window
-        if session.discovery or itt == NO_TAG or itt in session.tasks or crowded:
+        if session.discovery or itt == NO_TAG or itt in session.tasks or crowded or more is None:
             reason = Reason.IN_PROGRESS if itt in session.tasks else Reason.PROTOCOL
-            self.answers.reject(Reason.IMMEDIATE if crowded else reason, bytes(pdu[:BHS]))
+            reason = Reason.INVALID_FIELD if more is None else reason
             if not immediate:
-                session.answered()
+                session.not_taken()
+            self.answers.reject(Reason.IMMEDIATE if crowded else reason, bytes(pdu[:BHS]))
             return
+        cdb += more
         task = Task(itt, lun, flags, edtl, cdb, data if len(data) else b"", immediate)
         self._events.append(task)
         if flags & WRITE:
@@ -280,6 +282,8 @@ class Connection:
                 self.session, self._targets(), flags, word, bytes(data), answers.chunk
             )
             if isinstance(piece, Reason):
+                if not pdu[0] & wire.IMMEDIATE:
+                    self.session.not_taken(answered=True)
                 answers.reject(piece, bytes(pdu[:BHS]))
                 return
             answers.agree()

@@ -132,6 +132,14 @@ class Session:
         """Let another command come for one that was answered: so the window counts tasks."""
         self.max_cmd_sn = (self.max_cmd_sn + 1) & 0xFFFFFFFF
 
+    def not_taken(self, *, answered: bool = False) -> None:
+        """The command that just arrived is rejected: its number is still to come (section 7.3).
+
+        ``answered``: its place in the window was given free already.
+        """
+        self.exp_cmd_sn = (self.exp_cmd_sn - 1) & 0xFFFFFFFF
+        self.max_cmd_sn = (self.max_cmd_sn - answered) & 0xFFFFFFFF
+
     def next_tag(self) -> int:
         """A Target Transfer Tag that no pending transfer uses (it wraps after 2^32 - 1)."""
         self._tag = (self._tag + 1) % wire.NO_TAG

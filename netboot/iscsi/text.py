@@ -62,6 +62,8 @@ class Texts:
             pairs = wire.read_text(asked)
         except WireError:
             return Reason.PROTOCOL
+        if len({name for name, _ in pairs}) < len(pairs):  # section 6.2: a key comes once
+            return Reason.PROTOCOL
         answers: list[tuple[str, str]] = []
         for name, value in pairs:
             answers += self._key(session, list(targets), name, value)

@@ -183,6 +183,24 @@ def pdu_size(word: int, header_digest: bool = False, data_digest: bool = False) 
     return size
 
 
+def extended_cdb(pdu: memoryview) -> bytes | None:
+    """Bytes 16 and more of the CDB, from the additional headers of a SCSI Command; may be empty.
+
+    None when a header's length is not one (sections 11.2.2.1 and 11.2.2.3): the length counts
+    what follows the type, and the whole is padded to words. Headers of other types are skipped.
+    """
+    at, end, cdb = BHS, BHS + pdu[4] * 4, b""
+    while at < end:
+        length = int.from_bytes(pdu[at : at + 2], "big")
+        behind = at + 3 + length
+        if not length or behind > end:
+            return None
+        if pdu[at + 2] & 0x3F == 1:
+            cdb = bytes(pdu[at + 4 : behind])
+        at = (behind + 3) & ~3
+    return cdb
+
+
 def after(a: int, b: int) -> bool:
     """Whether serial number ``a`` comes after ``b`` (RFC 1982, 32 bits; section 4.2.2.1)."""
     return a != b and (a - b) & 0xFFFFFFFF < 0x80000000

@@ -115,6 +115,18 @@ def test_nothing_but_a_login_before_the_login(initiator: Any, op: int) -> None:
     assert "before the login" in engine.ended and sent(engine) == b""
 
 
+def test_nothing_but_a_login_during_the_login(initiator: Any, pdus: Any) -> None:
+    """Section 6.3: once it has begun, the login is refused and the connection ends."""
+    engine = connection()
+    feed(engine, initiator.login(0x00, *LOGIN))
+    engine.admit(WELCOME)
+    sent(engine)
+    assert feed(engine, initiator.command(bytes(6))) == []
+    (answer,) = pdus(sent(engine))
+    assert (answer.opcode, answer.word36 >> 16) == (0x23, 0x020B)
+    assert "during the login" in engine.ended
+
+
 def test_a_long_login_segment_is_not_taken() -> None:
     engine = connection()
     feed(engine, struct.pack(">BBHI40x", 0x43, 0x87, 0, 8193))
@@ -218,7 +230,22 @@ def test_additional_headers_bring_a_long_cdb(initiator: Any) -> None:
     ahs = struct.pack(">HBB", 1 + 16, 1, 0) + bytes(range(16)) + b"\0\0\0\0"
     (task,) = feed(engine, initiator.command(b"\x7f" + bytes(15), ahs=ahs[:20]))
     assert task.cdb == b"\x7f" + bytes(15) + bytes(range(16))
-    assert feed(engine, initiator.command(bytes(16), ahs=b"\xff\xff\x01\0"))[0].cdb == bytes(16)
+    (task,) = feed(engine, initiator.command(bytes(16), ahs=b"\0\5\2\0\0\0\1\0"))
+    assert task.cdb == bytes(16)  # of another type: the length of bidirectional reads
+
+
+def test_additional_headers_that_are_none(initiator: Any, pdus: Any) -> None:
+    engine = enter(initiator)
+    assert feed(engine, initiator.command(bytes(16), ahs=b"\xff\xff\x01\0")) == []
+    (reject,) = pdus(sent(engine))
+    assert (reject.byte2, reject.exp_cmd_sn) == (Reason.INVALID_FIELD, 1)
+
+
+def test_a_rejected_text_request_has_not_had_its_number(initiator: Any, pdus: Any) -> None:
+    engine = enter(initiator)
+    feed(engine, initiator.request(0x04, word20=NO_TAG, data=b"A=1\0A=1\0"))
+    (reject,) = pdus(sent(engine))
+    assert (reject.byte2, reject.exp_cmd_sn, reject.max_cmd_sn) == (Reason.PROTOCOL, 1, 128)
 
 
 # Order.
@@ -292,8 +319,11 @@ def test_a_tag_that_is_in_use(initiator: Any, pdus: Any) -> None:
     (reject,) = pdus(sent(engine))
     assert (reject.opcode, reject.byte2) == (0x3F, Reason.IN_PROGRESS)
     assert engine.session.tasks == {9: task}
-    # The refused command has had its number: the window goes on.
-    assert (engine.session.exp_cmd_sn, engine.session.max_cmd_sn) == (3, 129)
+    # Section 7.3: the number of a rejected command was not received; it comes once more.
+    assert reject.exp_cmd_sn == 2
+    assert (engine.session.exp_cmd_sn, engine.session.max_cmd_sn) == (2, 128)
+    (again,) = feed(engine, initiator.read(0, 1, itt=10, cmd_sn=2))
+    assert again.itt == 10 and engine.session.exp_cmd_sn == 3
 
 
 def test_the_reserved_tag_is_no_task(initiator: Any, pdus: Any) -> None:
@@ -363,7 +393,7 @@ def test_a_discovery_session_has_no_commands(initiator: Any, pdus: Any) -> None:
     engine = enter(initiator, names=DISCOVERY)
     assert feed(engine, initiator.command(bytes(6))) == []
     assert pdus(sent(engine))[0].opcode == 0x3F
-    feed(engine, initiator.request(0x04, word20=NO_TAG, data=b"SendTargets=All\0"))
+    feed(engine, initiator.request(0x04, word20=NO_TAG, cmd_sn=1, data=b"SendTargets=All\0"))
     assert pdus(sent(engine))[0].opcode == 0x24
 
 

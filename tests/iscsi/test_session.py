@@ -103,3 +103,17 @@ def test_another_task_of_the_same_tag_is_not_dropped() -> None:
 
 def test_what_is_here() -> None:
     assert Transfer(False, bytearray(b"abc"), start=10).here == 13
+
+
+def test_a_command_that_was_not_taken_gives_its_number_back() -> None:
+    rejected = session(0)
+    rejected.arrived()
+    rejected.not_taken()
+    assert (rejected.exp_cmd_sn, rejected.max_cmd_sn) == (0, WINDOW - 1)
+    rejected.arrived()
+    rejected.answered()
+    rejected.not_taken(answered=True)
+    assert (rejected.exp_cmd_sn, rejected.max_cmd_sn) == (0, WINDOW - 1)
+    rejected.exp_cmd_sn = rejected.max_cmd_sn = 0
+    rejected.not_taken(answered=True)
+    assert (rejected.exp_cmd_sn, rejected.max_cmd_sn) == (0xFFFFFFFF, 0xFFFFFFFF)

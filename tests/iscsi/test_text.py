@@ -112,6 +112,7 @@ def test_other_keys(asked: bytes, answer: bytes) -> None:
         (b"A=1\0", F, 77),  # a tag that we never gave
         (b"A=1\0", F | C, NO_TAG),
         (b"rubbish\0", F, NO_TAG),
+        (b"A=1\0B=1\0A=1\0", F, NO_TAG),  # a key comes once
         (b"x" * (TEXT_LIMIT + 1), C, NO_TAG),
     ],
 )

@@ -197,3 +197,23 @@ def test_any_bytes_are_pairs_or_a_wire_error(data: bytes) -> None:
 def test_login_status_classes_mean_who_is_to_blame() -> None:
     assert {status >> 8 for status in LoginStatus} == {0, 1, 2, 3}
     assert LoginStatus.UNAVAILABLE == 0x0301 and LoginStatus.OUT_OF_RESOURCES == 0x0302
+
+
+@pytest.mark.parametrize(
+    ("ahs", "rest"),
+    [
+        ("0005 01 00 10111213", b"\x10\x11\x12\x13"),
+        ("0004 01 00 101112 00", b"\x10\x11\x12"),  # padded
+        ("0005 02 00 00000200", b""),  # bidirectional reads
+        ("0005 02 00 00000200 0005 01 00 10111213", b"\x10\x11\x12\x13"),
+        ("0001 01 00", b""),
+        ("0000 01 00", None),
+        ("0006 01 00 10111213", None),
+        ("ffff 01 00", None),
+        ("0005 01 00 10111213 0000 0000", None),
+    ],
+)
+def test_the_rest_of_a_long_cdb(ahs: str, rest: bytes | None) -> None:
+    header = bytes.fromhex(ahs)
+    pdu = bytes(4) + bytes([len(header) // 4]) + bytes(43) + header + b"data"
+    assert wire.extended_cdb(memoryview(pdu)) == rest
