@@ -318,7 +318,10 @@ def test_no_address_ever_has_two_holders(story: list[tuple[str, int, int]]) -> N
         if chosen is not None:
             assert chosen != ip(51)
             assert (chosen == ip(52)) <= (who == 0)
-            assert leases.may_have(mac, chosen, now)
+            if not leases.may_have(mac, chosen, now):  # then nothing but an offer gives way
+                taken = leases.by_address(chosen)
+                assert taken is not None and taken.state is LeaseState.OFFERED
+                assert leases.by_mac(taken.mac) == taken  # to one that never had a lease
         if verb == "offer" and chosen is not None:
             leases.offer(mac, chosen, now)
         elif verb == "bind" and chosen is not None:
