@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _NUMBERS = itertools.count()
 _CLONE_NEWNET = 0x40000000
@@ -22,8 +23,11 @@ _CLONE_NEWNET = 0x40000000
 
 def pytest_configure() -> None:
     """A shell has its background jobs ignore SIGINT, and so would every program we start: a
-    handler of our own is the default one in them."""
+    handler of our own is the default one in them. And how long an example takes says nothing
+    on a busy machine."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("netboot", deadline=None)
+    settings.load_profile("netboot")
 
 
 def ip(*arguments: str) -> str:

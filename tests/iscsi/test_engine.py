@@ -499,6 +499,8 @@ def test_one_wrong_bit_ends_the_connection(initiator: Any, at: int) -> None:
     stream[at] ^= 1
     assert feed(engine, bytes(stream)) == []
     assert "digest is wrong" in engine.ended
+    answer = sent(engine)  # a wrong header names no task, wrong data is rejected (section 7.8)
+    assert answer == b"" if at < 52 else (answer[0], answer[2]) == (0x3F, Reason.DATA_DIGEST)
 
 
 def test_only_the_data_digest(initiator: Any) -> None:
