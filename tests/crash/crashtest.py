@@ -1,7 +1,7 @@
 """Power cuts by the thousand: what was flushed is there, and the overlay is whole.
 
-    make crashtest                       4,000 crash images or 4 minutes, whichever is first
-    crashtest.py --seed 7 --images 20000 --seconds 3000
+    make crashtest                       10,000 crash images or 4 minutes, whichever is first
+    crashtest.py --seed 7 --images 50000 --seconds 3000
 
 A trace is recorded of random verbs on a disk in a folder: what the verbs did to files, call by
 call, below them. It is then done again on a simulated platter (see ``platter``), and between
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -339,8 +340,11 @@ class Trace:
 
     def stop(self) -> None:
         """The disk process ends in order; another one begins."""
-        self._flushing(self.disk.close)
+        self._end()
         self.disk = self.bench.attach()
+
+    def _end(self) -> None:
+        self._flushing(self.disk.close)
 
     def reset(self) -> None:
         """The operator throws the overlay away."""
@@ -353,8 +357,7 @@ class Trace:
             at.expected.end_reset()
             at.refusable = False
 
-        self.stop()
-        self.disk.close()
+        self._end()
         self.recorder.note(begin)
         store: Any = SimpleNamespace(latest=lambda image: None, delete_overlay=lambda it: True)
         mode = OverlayMode.PERSISTENT
@@ -368,8 +371,7 @@ class Trace:
 
     def renew(self) -> None:
         """A newer generation is asked for: whatever was there counts no more."""
-        self.stop()
-        self.disk.close()
+        self._end()
         self.bench.generation += 1
         generation = self.bench.generation
 
@@ -428,7 +430,10 @@ def run(seed: int, images: int = IMAGES_OF_A_TRACE, broken: str = "") -> Outcome
     with tempfile.TemporaryDirectory(prefix="crashtest-", dir=scratch()) as name:
         bench = Bench(Path(name), random.Random(seed).randbytes(SIZE))
         trace = Trace(bench, seed, broken)
-        events = trace.record()
+        try:
+            events = trace.record()
+        except Exception:
+            return Outcome(faults=[f"seed {seed}, no power cut yet: {traceback.format_exc()}"])
         calls = trace.recorder.calls
         outcome = Outcome(calls=len(calls), verbs=trace.verbs)
         cuts = Counter(dice.choices([*calls, len(events)], k=images))
@@ -513,7 +518,7 @@ def control(job: tuple[int, str]) -> tuple[str, int, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="another seed, other traces")
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=10000)
     parser.add_argument("--seconds", type=float, default=240.0, help="begin no trace after this")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()

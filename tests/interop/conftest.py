@@ -106,8 +106,8 @@ def iscsi_with(tmp_path: Path) -> Iterator[Callable[..., IscsiTarget]]:
     made: list[IscsiTarget] = []
 
     def make(python: str, overlay: Path | None = None) -> IscsiTarget:
-        state = tmp_path / "state"
-        state.mkdir(exist_ok=True)
+        state = tmp_path / f"odd{len(made)}"
+        state.mkdir()
         made.append(IscsiTarget(state, python, overlay))
         return made[-1]
 
