@@ -336,11 +336,12 @@ def test_of_too_many_connections_the_one_idle_for_longest_gives_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CONNECTIONS", 3)
+    monkeypatch.setattr(module, "IDLE", 300.0)
     query = bytes(DNSRecord.question("ws1.lab.netboot").pack())
     framed = len(query).to_bytes(2, "big") + query
 
     async def work() -> None:
-        async with serving() as server, asyncio.timeout(5):  # well below IDLE
+        async with serving() as server, asyncio.timeout(60):
             lines = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
             first, second, third = lines
             for reader, writer in (second, third, first):  # now the second is idle for longest
@@ -360,9 +361,10 @@ def test_of_too_many_connections_the_one_idle_for_longest_gives_way(
 
 def test_a_flood_of_idle_connections_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS", 2)
+    monkeypatch.setattr(module, "IDLE", 300.0)
 
     async def work() -> None:
-        async with serving() as server, asyncio.timeout(5):
+        async with serving() as server, asyncio.timeout(60):
             idle = await asyncio.gather(
                 *(asyncio.open_connection("127.0.0.1", server.port) for _ in range(20))
             )
