@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 #: No input has more frames, nor is one longer: a run must be bounded.
 MOST_FRAMES = 24
 LONGEST = 20000
+ROOM = 32768  #: for a whole input: neighbours of neighbours only ever grow
 
 #: Numbers at which code that counts goes wrong.
 EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 254, 255, 256, 511, 512)
@@ -91,4 +92,4 @@ def mutate(data: bytes, rng: random.Random, seeds: Sequence[bytes], tweak: Tweak
             frame = bytearray(frames[at])
             (tweak if kind < 9 else havoc)(frame, rng)
             frames[at] = bytes(frame[:LONGEST])
-    return join(frames[:MOST_FRAMES])
+    return join(frames[:MOST_FRAMES])[:ROOM]

@@ -30,8 +30,8 @@ from tests.fuzz.targets import TARGETS, Target, tidy
 ROOT = Path(__file__).parent.parent.parent
 REGRESSIONS = Path(__file__).parent / "regressions"
 FOUND = ROOT / "build" / "fuzz"
-#: Neighbours of neighbours go this far before the random walk begins anew.
-POOL = 4096
+#: As many neighbours of neighbours are kept, to go on from.
+POOL = 1024
 
 
 def corpus(target: Target) -> list[bytes]:
@@ -52,7 +52,9 @@ def walk(target: Target, judge: Judge, seed: int, inputs: int, until: float | No
             judge.settle()
             if until is not None and time.monotonic() > until:
                 break
-        data = mutate(rng.choice(pool), rng, seeds, target.tweak)
+        data = mutate(
+            rng.choice(pool if rng.randrange(3) == 0 else seeds), rng, seeds, target.tweak
+        )
         judge.weigh(data)
         if rng.randrange(8) == 0:  # without coverage: any neighbour may lead further
             if len(pool) < POOL:

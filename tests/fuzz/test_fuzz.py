@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.frames import LONGEST, MOST_FRAMES, join, mutate, split
+from tests.fuzz.frames import LONGEST, MOST_FRAMES, ROOM, join, mutate, split
 from tests.fuzz.judge import Judge
 from tests.fuzz.run import REGRESSIONS, walk
 from tests.fuzz.targets import TARGETS
@@ -50,6 +50,8 @@ def test_mutations_are_bounded_and_repeat_themselves() -> None:
     assert made == some()
     assert len(set(made)) > 150
     assert all(len(frame) <= LONGEST for data in made for frame in split(data))
+    large = join([bytes(LONGEST - 1)] * 3)
+    assert len(mutate(large, random.Random(3), target.seeds, target.tweak)) <= ROOM
 
 
 def test_the_judge_sees_what_must_not_happen() -> None:
