@@ -28,7 +28,7 @@ AGAIN = 60.0
 #: The folder of all overlays, in the state folder.
 FOLDER = "overlays"
 #: What an overlay is made of on disk; the first one's lock covers them all, so it goes last.
-_PARTS = (".live", ".data", ".qcow2")
+_PARTS = (".intent", ".live", ".data", ".qcow2")
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""Commands that take long, in steps: EXTENDED COPY between disks, and SANITIZE.
+"""Commands that take long, in steps: EXTENDED COPY, SANITIZE and WRITE ATOMIC.
 
 A job is a generator: between two ``yield`` it runs on the loop, and may write; what it yields a
 worker does meanwhile (None: nothing but letting others go first; FLUSH: a flush in its turn).
@@ -9,7 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
 from netboot.iscsi.volume import Shared
-from netboot.scsi.action import Action, Copy, Sanitize
+from netboot.scsi.action import Action, Atomic, Check, Copy, Reply, Sanitize
+from netboot.scsi.sense import for_fault
 
 #: Bytes that are written, and that are unmapped, in one step.
 STEP: Final = 1 << 20
@@ -31,7 +32,15 @@ class Writable(Protocol):
     def unmap(self, offset: int, length: int) -> None:
         """Make the range read as zeros."""
 
+    def intend(self, offset: int, data: Any) -> None:
+        """Put down what is about to be written; in a worker."""
 
+    def settle(self) -> None:
+        """What was intended is over; in a worker."""
+
+
+#: The Actions that are done here.
+Long: TypeAlias = Sanitize | Copy | Atomic
 FLUSH: Final = "flush"
 Want: TypeAlias = "Callable[[], object] | str | None"
 Job: TypeAlias = Generator[Want, Any, None]
@@ -68,7 +77,7 @@ def run(
 
 
 def begin(
-    action: Sanitize | Copy,
+    action: Long,
     volume: Shared[Any],
     disk: Writable,
     disks: Mapping[int, Writable],
@@ -91,17 +100,51 @@ def begin(
             volume.failed(error)
         if isinstance(action, Copy):
             done(action.then(copied, error is not None))
+        elif isinstance(action, Atomic):
+            fault = str(getattr(error, "fault", "failed"))
+            done(Check(for_fault(fault, writing=True)) if error is not None else Reply())
         else:
             done(action.then(error is None))
 
     if isinstance(action, Copy):
         run(volume, copying(action, disks, progress), ended, unwanted)
+    elif isinstance(action, Atomic):
+        in_turn(volume, lambda over: run(volume, writing(action, disk), over), ended)
     else:
         run(volume, sanitizing(action, disk), ended)
 
 
 def _nothing() -> None:
     """A breath for the others."""
+
+
+Over: TypeAlias = Callable[[Exception | None], None]
+
+
+def in_turn(volume: Shared[Any], start: Callable[[Over], None], ended: Over) -> None:
+    """Start an atomic write when those before it are over: a disk has one intent at a time."""
+
+    def over(error: Exception | None) -> None:
+        volume.atomic.popleft()
+        if volume.atomic:
+            volume.atomic[0]()
+        ended(error)
+
+    volume.atomic.append(lambda: start(over))
+    if len(volume.atomic) == 1:
+        volume.atomic[0]()
+
+
+def writing(action: Atomic, disk: Writable) -> Job:
+    """Put down what is meant, write and flush it, and let go of what was put down."""
+    yield lambda: disk.intend(action.offset, action.data)
+    try:
+        disk.write(action.offset, action.data)
+    except Exception:
+        yield disk.settle
+        raise
+    yield FLUSH
+    yield disk.settle
 
 
 def sanitizing(action: Sanitize, disk: Writable) -> Job:

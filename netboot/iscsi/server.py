@@ -206,7 +206,7 @@ class Edge:
                         action.then([(row.offset, row.length, row.allocated) for row in rows]),
                         taken,
                     )
-                case do.Sanitize() | do.Copy():
+                case do.Sanitize() | do.Copy() | do.Atomic():
                     self._begin(task, volume, action, taken)
                 case do.Abort():
                     victims = action.nexuses
@@ -328,7 +328,7 @@ class Edge:
         for offset in range(action.offset, end, len(pattern)):
             self._write(volume, offset, memoryview(pattern)[: end - offset])
 
-    def _begin(self, task: Task, volume: Volume, action: do.Sanitize | do.Copy, taken: int) -> None:
+    def _begin(self, task: Task, volume: Volume, action: jobs.Long, taken: int) -> None:
         """A command that takes long: others go on meanwhile, and it answers at its end."""
         if immediate := isinstance(action, do.Sanitize) and action.immediate:
             self._status(task, volume, GOOD, taken)

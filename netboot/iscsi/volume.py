@@ -59,6 +59,7 @@ class Shared(Generic[Owner]):
     draining: bool = False
     jobs: int = 0  #: workers that are busy with this disk
     on_idle: Callable[[], None] | None = None  #: called once, when no worker is busy any more
+    atomic: deque[Callable[[], None]] = field(default_factory=deque)  #: the first has begun
     _syncing: bool = False
     _synced: list[Callable[[Exception | None], None]] = field(default_factory=list)
 

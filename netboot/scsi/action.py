@@ -82,6 +82,15 @@ class Store:
 
 
 @dataclass(slots=True)
+class Atomic:
+    """Write ``data`` so that all or nothing of it is there, also after a power cut."""
+
+    offset: int
+    data: bytes
+    fua: bool = False
+
+
+@dataclass(slots=True)
 class Fill:
     """Repeat ``pattern`` (one logical block, not all zero) from ``offset`` for ``length``."""
 
@@ -213,6 +222,7 @@ Action: TypeAlias = (
     | Prefetch
     | Extents
     | Flush
+    | Atomic
     | Sanitize
     | Copy
     | Check

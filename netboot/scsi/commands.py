@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 
-from netboot.scsi import blocks, copy, defects, inquiry, modes, persistent, primary, sanitize
+from netboot.scsi import (
+    atomic,
+    blocks,
+    copy,
+    defects,
+    inquiry,
+    modes,
+    persistent,
+    primary,
+    sanitize,
+)
 from netboot.scsi.action import Action, Check
 from netboot.scsi.blocks import TRANSFER_FLAGS, Decode
 from netboot.scsi.cdb import Buffer, be16, be32, cut, invalid_field, mask, refuse
@@ -241,6 +251,8 @@ COMMANDS = (
          CHANGES, MEDIUM, "SBC-3 5.27", blocks.synchronize_cache, refuse={1: 0x01}),
     _row("WRITE SAME(16)", "93 FF FFFFFFFFFFFFFFFF FFFFFFFF 00 04",
          CHANGES, WRITES, "SBC-3 5.44", blocks.write_same, refuse=SAME),
+    _row("WRITE ATOMIC(16)", "9C FB FFFFFFFFFFFFFFFF FFFF FFFF 00 04",
+         CHANGES, WRITES, "SBC-4 5.47", atomic.write_atomic, refuse=PROTECT | {10: 0xFF, 11: 0xFF}),
     _row("READ CAPACITY(16)", "9E 10 0000000000000000 FFFFFFFF 00 04",
          ASKS, MEDIUM, "SBC-3 5.16", primary.read_capacity16, action=True),
     _row("GET LBA STATUS", "9E 12 FFFFFFFFFFFFFFFF FFFFFFFF 00 04",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from netboot.scsi.action import Action
+from netboot.scsi.atomic import MAX_ATOMIC
 from netboot.scsi.blocks import (
     MAX_COMPARE_BLOCKS,
     MAX_UNMAP_BYTES,
@@ -98,7 +99,7 @@ def _block_limits(unit: Unit) -> bytes:
     physical = 1 << unit.physical_block_exponent
     unmap_blocks = MAX_UNMAP_BYTES // unit.block_size if unit.thin else 0
     return struct.pack(
-        ">BBHIIIIIIIQ20x",
+        ">BBHIIIIIIIQI16x",
         0,  # WSNZ: WRITE SAME of 0 blocks means to the end
         MAX_COMPARE_BLOCKS,
         physical,  # optimal transfer length granularity
@@ -110,6 +111,7 @@ def _block_limits(unit: Unit) -> bytes:
         physical if unit.thin else 0,  # optimal unmap granularity
         0x80000000 if unit.thin else 0,  # UGAVALID, alignment 0
         max_write_same(unit),
+        MAX_ATOMIC // unit.block_size,  # no alignment, granularity or boundary
     )
 
 

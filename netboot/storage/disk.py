@@ -3,8 +3,8 @@
 A disk is bytes from 0 to ``size``; offsets and lengths are bytes and always whole multiples of
 512 inside the disk: the caller has checked. Nothing in ``storage`` awaits: a caller that must
 not wait asks ``resident`` first, and takes the slow verbs (a cold read, ``flush``) to a worker
-thread. So every disk allows ``read`` and ``flush`` in a worker while the owner's thread calls
-any verb; ``write``, ``zero`` and ``unmap`` are the owner's alone.
+thread. So every disk allows ``read``, ``flush``, ``intend`` and ``settle`` in a worker while the
+owner's thread calls any verb; ``write``, ``zero`` and ``unmap`` are the owner's alone.
 """
 
 from collections.abc import Sequence
@@ -65,6 +65,15 @@ class Disk(Protocol):
 
     def flush(self) -> None:
         """Return when every earlier write is on stable storage. Never lies."""
+
+    def intend(self, offset: int, data: Buffer) -> None:
+        """Put down what is about to be written, so that it is whole even if power is cut.
+
+        ``write`` and ``flush`` it next, then ``settle``; one at a time. May wait for the disk.
+        """
+
+    def settle(self) -> None:
+        """What was intended is done and flushed, or will not be done. May wait for the disk."""
 
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         """The range as runs, in order, without gaps."""

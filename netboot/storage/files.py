@@ -125,6 +125,7 @@ def open_overlay(path: str, wanted: qcow2.Meta, *, ephemeral: bool) -> OverlayFi
             data = _open_data(path, meta, wanted.size, undo)
             live_path = sibling(path, ".live")
             if not found.live:  # another program wrote to the tables since
+                Path(sibling(path, ".intent")).unlink(missing_ok=True)
                 Path(live_path).unlink(missing_ok=True)
             if (found.golden, found.data, found.live) != (wanted.golden, wanted.data, True):
                 _mend(path, meta, replace(found, golden=wanted.golden, data=wanted.data, live=True))
@@ -145,6 +146,8 @@ def discard(path: str) -> None:
     try:
         if meta is not None and not locks.own(meta):
             raise ImageError(f"{path}: in use; shut the machine down first")
+        # What was meant for the tables goes before them, so that nothing does it to others.
+        Path(sibling(path, ".intent")).unlink(missing_ok=True)
         # The tables first: data without tables is rubbish, tables without data would be damage.
         for name in (path, sibling(path, ".live"), sibling(path, ".data"), path + ".new"):
             Path(name).unlink(missing_ok=True)
@@ -156,7 +159,7 @@ def discard(path: str) -> None:
 def usage(path: str) -> int:
     """Bytes that an overlay takes on its file system; 0 when there is none."""
     total = 0
-    for name in (path, sibling(path, ".data"), sibling(path, ".live")):
+    for name in (path, *(sibling(path, suffix) for suffix in (".data", ".live", ".intent"))):
         with contextlib.suppress(FileNotFoundError):
             total += Path(name).stat().st_blocks * 512
     return total

@@ -31,7 +31,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from netboot.storage import qcow2
 from netboot.storage.disk import Buffer, Disk, DiskError, Extent, Fault
-from netboot.storage.files import OverlayFiles, punch
+from netboot.storage.files import OverlayFiles, punch, sibling
+from netboot.storage.intent import Intent
 from netboot.storage.qcow2 import DATA, GOLDEN, HOLE, SUB, SUB_BITS, SUBS, ZERO
 from netboot.storage.raw import fault_of, read_at, write_at
 
@@ -92,6 +93,17 @@ class Overlay:
             self._cells[first : first + len(cells)] = cells
         for first, cells in files.recover():
             self._overlay_cells(first, cells)
+        self._intent = Intent(sibling(files.path, ".intent"), os.fstat(files.meta).st_ino)
+        if not read_only and not ephemeral:
+            self._do_what_was_meant()
+
+    def _do_what_was_meant(self) -> None:
+        """Finish an atomic write that a power cut, or a kill, came into."""
+        meant = self._intent.left()
+        if meant is not None and meant[0] + len(meant[1]) <= self.size:
+            self.write(*meant)
+            self.flush()
+        self._intent.take_back()
 
     def _overlay_cells(self, first: int, cells: bytes) -> None:
         """Take over what a killed process had written and not flushed."""
@@ -246,6 +258,16 @@ class Overlay:
         if not self._ephemeral:
             self._publish()
 
+    def intend(self, offset: int, data: Buffer) -> None:
+        if self._barred:
+            raise self._refusal(offset)
+        if not self._ephemeral:
+            self._intent.put(offset, data)
+
+    def settle(self) -> None:
+        if not self._ephemeral and not self._broken:
+            self._intent.take_back()
+
     def _publish(self) -> None:
         with self._flushing:
             if self._broken:
@@ -330,6 +352,7 @@ class Overlay:
             if not self._broken:
                 self._publish()
                 self._files.forget_live()
+                self.settle()
         finally:
             self._broken = self._broken or DiskError(Fault.FAILED, f"{self._path}: closed")
             self._barred = self._broken

@@ -120,6 +120,12 @@ class Golden:
     def flush(self) -> None:
         """Nothing is ever unwritten."""
 
+    def intend(self, offset: int, data: Buffer) -> None:
+        self.write(offset, b"")
+
+    def settle(self) -> None:
+        """Nothing is ever meant."""
+
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         """One allocated run: holes of the golden file are its own affair."""
         return (Extent(offset, length, True),)
@@ -178,6 +184,12 @@ class Raw:
         except OSError as problem:
             self._failed = True
             raise DiskError(fault_of(problem), f"{self.path}: {problem.strerror}") from problem
+
+    def intend(self, offset: int, data: Buffer) -> None:
+        """Nothing promises here that a write is whole after a power cut."""
+
+    def settle(self) -> None:
+        """Nothing was put down."""
 
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         return (Extent(offset, length, True),)

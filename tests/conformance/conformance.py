@@ -68,10 +68,16 @@ class Kind:
         return made + f",readonly={self.read_only:d},lbppbe={self.exponent}"
 
 
+#: The tests that do not write, or want to be refused: what a read-only unit can be asked.
+READERS = (
+    r"^SCSI\.(Inquiry|Mandatory|ModeSense6|NoMedia|Prefetch\d+|PreventAllow|Prin\w+"
+    r"|Prout(Clear|Preempt|Register)|Read\w*|Report\w+|Reserve6|StartStopUnit|TestUnitReady"
+    r"|Verify\d+)\.|^iSCSI\.iSCSI(cmdsn|Nop|SendTargets|CHAP\w*|Residuals\.Read)"
+)
 KINDS = (
     Kind("thin"),
     Kind("removable", removable=True, exponent=0),
-    Kind("read-only", read_only=True),
+    Kind("read-only", read_only=True, only=READERS),
     Kind("4 per physical", exponent=2),
     # It takes long enough to overwrite that Sanitize.Reset can look on.
     Kind("6 GiB", size=6 << 30, only=r"Sanitize\.Reset"),

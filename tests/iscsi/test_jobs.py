@@ -7,7 +7,7 @@ import pytest
 
 from netboot.iscsi import jobs
 from netboot.iscsi.volume import Done, Shared, Tally
-from netboot.scsi.action import Action, Check, Copy, Reply, Sanitize
+from netboot.scsi.action import Action, Atomic, Check, Copy, Reply, Sanitize
 
 MIB = 1 << 20
 
@@ -34,6 +34,14 @@ class Bytes:
     def unmap(self, offset: int, length: int) -> None:
         self.verbs.append("unmap")
         self.bytes[offset : offset + length] = bytes(length)
+
+    def intend(self, offset: int, data: Any) -> None:
+        if self.broken:
+            raise OSError("cannot intend")
+        self.verbs.append("intend")
+
+    def settle(self) -> None:
+        self.verbs.append("settle")
 
     def flush(self) -> None:
         self.verbs.append("flush")
@@ -71,7 +79,7 @@ class Stage:
                 return
         raise AssertionError("the job has no end")
 
-    def begin(self, action: Sanitize | Copy, unwanted: Callable[[], bool] = lambda: False) -> None:
+    def begin(self, action: jobs.Long, unwanted: Callable[[], bool] = lambda: False) -> None:
         disks = {0: self.disk}
         jobs.begin(action, self.volume, self.disk, disks, self.answers.append, unwanted)
 
@@ -200,3 +208,51 @@ def test_the_answer_may_be_a_refusal(stage: Stage) -> None:
     stage.begin(Copy(((0, 0, 0, 0, 512),), lambda done, failed: refusal))
     stage.drain()
     assert stage.answers == [refusal]
+
+
+WHOLE = ["intend", "write", "flush", "settle"]
+
+
+def test_an_atomic_write_is_meant_then_done_then_let_go(stage: Stage) -> None:
+    stage.begin(Atomic(512, b"n" * 1024), unwanted=lambda: True)
+    stage.drain()
+    assert stage.disk.verbs == WHOLE
+    assert stage.disk.bytes[:2048] == b"x" * 512 + b"n" * 1024 + b"x" * 512
+    assert stage.answers == [Reply()]
+
+
+def test_atomic_writes_take_turns(stage: Stage) -> None:
+    for letter in (b"1", b"2", b"3"):
+        stage.begin(Atomic(0, letter * 512))
+    stage.drain()
+    assert stage.disk.verbs == WHOLE * 3
+    assert stage.disk.bytes[:512] == b"3" * 512
+    assert stage.answers == [Reply()] * 3 and not stage.volume.atomic
+
+
+def test_an_atomic_write_that_fails_lets_go_and_the_next_begins(stage: Stage) -> None:
+    stage.begin(Atomic(0, b"1" * 512))
+    stage.step()  # meant
+    stage.disk.verbs.clear()
+    stage.begin(Atomic(0, b"2" * 512))
+    stage.drain()
+    assert len(stage.answers) == 2
+
+    def fail(offset: int, data: Any) -> None:
+        raise OSError("no room")
+
+    stage.disk.verbs.clear()
+    stage.disk.write = fail  # type: ignore[method-assign]
+    stage.begin(Atomic(0, b"3" * 512))
+    stage.drain()
+    assert stage.disk.verbs == ["intend", "settle"]
+    (answer,) = stage.answers[2:]
+    assert isinstance(answer, Check) and answer.sense.key == 4
+    assert stage.faults == ["no room"] and not stage.volume.atomic
+
+
+def test_what_cannot_be_meant_is_not_written(stage: Stage) -> None:
+    stage.disk.broken = True
+    stage.begin(Atomic(0, b"1" * 512))
+    stage.drain()
+    assert stage.disk.verbs == [] and isinstance(stage.answers[0], Check)

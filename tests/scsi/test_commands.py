@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from netboot.scsi.action import (
+    Atomic,
     Check,
     Collect,
     Compare,
@@ -293,6 +294,13 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         Fill(512, 512, b"x" * 512),
         f"93 00 {END} 00000001 00 00",
         0x2100,
+    ),
+    "WRITE ATOMIC(16)": (
+        "9C 08 0000000000000001 0000 0001 00 00",
+        ONE,
+        Atomic(512, ONE, True),
+        "9C 08 0000000000000001 0001 0001 00 00",
+        0x2400,
     ),
     "READ CAPACITY(16)": (
         "9E 10 0000000000000000 00000008 00 00",

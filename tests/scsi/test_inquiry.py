@@ -157,7 +157,8 @@ def test_block_limits(bench: Bench) -> None:
         "00000008"  # optimal unmap granularity
         "80000000"  # UGAVALID, alignment 0
         "000000000000FFF8"  # maximum write same length
-        "0000000000000000000000000000000000000000"
+        "00000800"  # maximum atomic transfer length: 1 MiB
+        "00000000000000000000000000000000"
     )
 
 

@@ -38,6 +38,12 @@ class Filter:
     def flush(self) -> None:
         self.inner.flush()
 
+    def intend(self, offset: int, data: Buffer) -> None:
+        self.inner.intend(offset, data)
+
+    def settle(self) -> None:
+        self.inner.settle()
+
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         return self.inner.extents(offset, length)
 

@@ -28,6 +28,12 @@ class Null:
     def flush(self) -> None:
         """Nothing is kept."""
 
+    def intend(self, offset: int, data: Buffer) -> None:
+        """Nothing is kept, and so nothing in part."""
+
+    def settle(self) -> None:
+        """Nothing is kept."""
+
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         return (Extent(offset, length, False),)
 
