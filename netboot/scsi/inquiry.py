@@ -19,6 +19,7 @@ from netboot.scsi.blocks import (
     max_write_same,
 )
 from netboot.scsi.cdb import Buffer, be16, cut, invalid_field
+from netboot.scsi.ports import GROUP, PORT
 from netboot.scsi.unit import Unit, View
 
 #: SAM-5, iSCSI, SPC-4, SBC-3 (no version claimed of each): SPC-4 annex E.
@@ -39,8 +40,8 @@ def standard(unit: Unit | None) -> bytes:
         names = _padded("", 28)
     else:
         removable = 0x80 if unit.removable else 0
-        # Version SPC-4; HISUP and response format 2; 3PC; CMDQUE.
-        head = bytes((0, removable, 6, 0x12, 91, 0x08, 0, 0x02))
+        # Version SPC-4; HISUP and response format 2; implicit TPGS, 3PC; CMDQUE.
+        head = bytes((0, removable, 6, 0x12, 91, 0x18, 0, 0x02))
         names = _padded(unit.vendor, 8) + _padded(unit.product, 16) + _padded(unit.revision, 4)
     versions = struct.pack(">4H", *VERSION_DESCRIPTORS)
     return (head + names).ljust(58, b"\0") + versions.ljust(38, b"\0")
@@ -80,7 +81,8 @@ def _identification(unit: Unit) -> bytes:
     made = _designator(2, 0x01, _padded(unit.vendor, 8) + _padded(unit.product, 16) + serial[:200])
     made += _designator(1, 0x03, naa(unit))
     # The target port: its number among ours, which is always the first.
-    made += _designator(1, 0x14, b"\0\0\0\1", iscsi)
+    made += _designator(1, 0x14, struct.pack(">I", PORT), iscsi)
+    made += _designator(1, 0x15, struct.pack(">I", GROUP), iscsi)
     if unit.target_name:
         logical_unit = _name(f"{unit.target_name},L,0x{unit.number:016x}")
         made += _designator(3, 0x08, logical_unit)

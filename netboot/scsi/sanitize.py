@@ -10,7 +10,7 @@ from netboot.scsi.cdb import Buffer, be16, invalid_field, invalid_parameter, lis
 from netboot.scsi.sense import Code, Key, Sense
 from netboot.scsi.unit import View
 
-IN_PROGRESS = Sense(Key.NOT_READY, Code.SANITIZE_IN_PROGRESS)
+IN_PROGRESS = Sense(Key.NOT_READY, Code.LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS)
 FAILED = Sense(Key.MEDIUM_ERROR, Code.SANITIZE_COMMAND_FAILED)
 
 IMMED, AUSE = 0x80, 0x20

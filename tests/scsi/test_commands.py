@@ -224,11 +224,11 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         *("83 00 0000000000000000 00000000 00 00", None, Reply()),
         *("83 00 0000000000000000 00000001 00 00", 0x1A00),
     ),
-    "RECEIVE COPY RESULTS: COPY STATUS(LID1)": (
+    "RECEIVE COPY STATUS(LID1)": (
         *("84 00 00 00000000000000 00000000 00 00", None, Check),
         *("84 00 00 00000000000000 00000000 00 04", 0x2400),
     ),
-    "RECEIVE COPY RESULTS: OPERATING PARAMETERS": (
+    "RECEIVE COPY OPERATING PARAMETERS": (
         *("84 03 0000000000000000 00000000 00 00", None, Reply()),
         *("84 03 0000000000000000 00000000 00 04", 0x2400),
     ),
@@ -322,6 +322,10 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         Reply(b"\0\0\0\x08"),
         "A0 00 13 000000 00000010 00 00",
         0x2400,
+    ),
+    "REPORT TARGET PORT GROUPS": (
+        *("A3 0A 00000000 00000000 00 00", None, Reply()),
+        *("A3 4A 00000000 00000000 00 00", 0x2400),
     ),
     "REPORT SUPPORTED OPERATION CODES": (
         "A3 0C 00 00 0000 00000000 00 00",

@@ -18,7 +18,7 @@ def page(bench: Bench, code: int) -> bytes:
 def test_standard_data(bench: Bench) -> None:
     data = bench.data("12 00 00 1000 00")
     assert data == (
-        bytes.fromhex("00 00 06 12 5B 08 00 02")
+        bytes.fromhex("00 00 06 12 5B 18 00 02")
         + b"NETBOOT VIRTUAL-DISK    0001"
         + bytes(22)
         + bytes.fromhex("00A0 0960 0460 04C0")
@@ -89,7 +89,7 @@ def designators(data: bytes) -> list[tuple[int, int, int, bytes]]:
 
 
 def test_device_identification(bench: Bench) -> None:
-    t10, binary, port, unit_name, port_name, device_name = designators(page(bench, 0x83))
+    t10, binary, port, group, unit_name, port_name, device_name = designators(page(bench, 0x83))
     # T10 vendor identification, ASCII, of the logical unit.
     assert t10 == (0, 2, 0x01, b"NETBOOT VIRTUAL-DISK    52540012345600")
     # NAA locally assigned, binary, of the logical unit.
@@ -98,6 +98,7 @@ def test_device_identification(bench: Bench) -> None:
     assert binary[3][0] >> 4 == 3
     # Relative target port 1, iSCSI.
     assert port == (5, 1, 0x94, b"\0\0\0\1")
+    assert group == (5, 1, 0x95, b"\0\0\0\1")
     # SCSI name strings: the unit, the target port, the target device.
     assert unit_name[:3] == (0, 3, 0x08)
     assert unit_name[3].rstrip(b"\0").decode() == NAME + ",L,0x0000000000000000"
@@ -112,7 +113,7 @@ def test_device_identification(bench: Bench) -> None:
 
 def test_a_unit_without_a_target_name_is_identified_too(make_bench: Callable[..., Bench]) -> None:
     rows = designators(page(make_bench(target_name=""), 0x83))
-    assert [row[2] for row in rows] == [0x01, 0x03, 0x94]
+    assert [row[2] for row in rows] == [0x01, 0x03, 0x94, 0x95]
 
 
 def test_identity_is_stable_across_versions_of_the_disk() -> None:
@@ -137,7 +138,7 @@ def test_long_names_fit_their_length_bytes() -> None:
     unit = Unit(0, 1 << 20, "s" * 400, target_name="iqn.2026-11." + "n" * 250)
     data = vital(unit, 0x83)
     assert data is not None
-    assert len(designators(data)) == 6
+    assert len(designators(data)) == 7
     serial = vital(unit, 0x80)
     assert serial is not None
     assert len(serial) == 256
