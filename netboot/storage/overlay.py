@@ -87,7 +87,9 @@ class Overlay:
         self._marks = threading.Lock()  #: guards the next two, and HOLE against a late punch
         self._dirty: set[int] = set()  #: clusters whose entry on disk is behind
         self._holes: list[tuple[int, int]] = []  #: cells to punch when their entries are durable
-        self._unsynced = False  #: something was written to the data file since the last sync
+        #: Something was written to the data file since the last sync: perhaps by a process that
+        #: was killed, over its own data, of which no entry and no ``.live`` file tells.
+        self._unsynced = True
         self._flushing = threading.Lock()
         for first, cells in files.load():
             self._cells[first : first + len(cells)] = cells

@@ -329,6 +329,24 @@ def test_entries_that_find_no_room_are_written_by_a_later_flush(bench, monkeypat
     assert whole(bench.attach())[: 2 * SUB] == b"w" * SUB + b"v" * SUB
 
 
+def test_what_a_killed_process_overwrote_is_synced_by_the_next_ones_first_flush(
+    bench, monkeypatch, kill_disk
+):
+    disk = bench.attach()
+    disk.write(0, b"w" * SUB)
+    disk.close()
+    disk = bench.attach()
+    disk.write(0, b"v" * SUB)  # no entry changes, so no .live file tells of it
+    kill_disk(disk)
+    assert not bench.live.exists()
+    disk = bench.attach()
+    calls = order_of_calls(monkeypatch, disk)
+    disk.flush()
+    assert calls == ["sync data"]
+    disk.flush()
+    assert calls == ["sync data"]
+
+
 def test_neighbouring_entries_are_one_write(bench, monkeypatch):
     disk = bench.attach()
     disk.write(0, b"w" * bench.size)
