@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -177,6 +178,13 @@ async def ours(folder: Path, names: Sequence[str], kinds: Sequence[Kind]) -> Row
         await disks.stop()
 
 
+def free_port() -> int:
+    """A port that nobody listens on; tgt cannot choose one itself."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 async def theirs(folder: Path, names: Sequence[str], kinds: Sequence[Kind], port: int) -> Rows:
     """The suite against Debian's tgt, set up the same way."""
     folder.mkdir()
@@ -215,6 +223,8 @@ async def theirs(folder: Path, names: Sequence[str], kinds: Sequence[Kind], port
             tell("--op", "update", *unit, "--params", kind.tgt)
         tell("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
         url = f"iscsi://127.0.0.1:{port}/{NAME}"
+        if server.returncode is not None:
+            raise RuntimeError(f"tgtd has ended: {(folder / 'log').read_text()[-300:]}")
         return await asyncio.to_thread(run_all, names, kinds, lambda n: f"{url}/{n + 1}", "tgt")
     raise AssertionError("the stack never swallows an exception")
 
@@ -301,7 +311,7 @@ async def compare(options: argparse.Namespace) -> dict[str, Rows]:
         folder = Path(made)
         sides = {"netboot": ours(folder / "ours", names, kinds)}
         if not options.alone:
-            sides["tgt"] = theirs(folder / "theirs", names, kinds, options.port)
+            sides["tgt"] = theirs(folder / "theirs", names, kinds, free_port())
         return dict(zip(sides, await asyncio.gather(*sides.values()), strict=True))
 
 
@@ -311,7 +321,6 @@ def main() -> int:
     parser.add_argument("--only", default="", help="tests whose name matches this expression")
     parser.add_argument("--unit", action="append", choices=[kind.name for kind in KINDS])
     parser.add_argument("--alone", action="store_true", help="without tgt")
-    parser.add_argument("--port", type=int, default=13260, help="of tgt, on 127.0.0.1")
     options = parser.parse_args()
     for program in (SUITE, *(() if options.alone else ("tgtd", "tgtadm"))):
         if shutil.which(program) is None:
