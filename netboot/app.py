@@ -19,13 +19,11 @@ from typing import Any, Protocol
 
 import uvloop
 
-from netboot import fitness, ledger, preflight
 from netboot.boot import admission, profiles
 from netboot.boot.plan import plan
 from netboot.boot.script import DEFAULT, Scripts
 from netboot.boot.timeline import Timelines
 from netboot.config import Settings, load
-from netboot.control import ControlServer
 from netboot.dhcp.engine import Engine
 from netboot.dhcp.server import DhcpServer
 from netboot.disks.supervisor import Supervisor
@@ -34,13 +32,15 @@ from netboot.dns.zone import Zone
 from netboot.errors import ConfigError, NetbootError
 from netboot.http.server import HttpServer
 from netboot.http.views import Health, Views, jsonable
-from netboot.journal import Journal
-from netboot.ledger import Ledger
 from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Stage, canonical_mac
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
-from netboot.overview import Overview
-from netboot.sight import Sight
+from netboot.service import fitness, ledger, preflight
+from netboot.service.control import ControlServer
+from netboot.service.journal import Journal
+from netboot.service.ledger import Ledger
+from netboot.service.overview import Overview
+from netboot.service.sight import Sight
 from netboot.state.store import Store
 from netboot.tftp.server import TftpServer
 

@@ -37,7 +37,7 @@ class _Known:
 @contextmanager
 def _known(config: Path | None) -> Iterator[_Known]:
     from netboot.boot.timeline import Timelines
-    from netboot.overview import Overview
+    from netboot.service.overview import Overview
 
     settings = options.settings(config)
     site = settings.to_site()
@@ -53,9 +53,9 @@ def _known(config: Path | None) -> Iterator[_Known]:
 
 def _counters(state: Path) -> "Mapping[str, Counters]":
     """What the disks have done; only a running service knows."""
-    from netboot import control, preflight
     from netboot.errors import NetbootError
     from netboot.model import Counters
+    from netboot.service import control, preflight
 
     if preflight.running(state) is None:
         return {}

@@ -20,7 +20,7 @@ def explain(machine: str, config: Path | None, as_json: bool) -> None:
     from netboot.boot.explain import as_text
     from netboot.boot.script import Scripts
     from netboot.http.views import jsonable
-    from netboot.ledger import Ledger
+    from netboot.service.ledger import Ledger
 
     settings = options.settings(config)
     site = settings.to_site()

@@ -116,7 +116,7 @@ def _made(version: "Version", as_json: bool) -> None:
 @options.as_json
 def list_(state: Path | None, config: Path | None, as_json: bool) -> None:
     """List the images and their versions."""
-    from netboot.overview import image_views
+    from netboot.service.overview import image_views
 
     with _opened(options.place(state, config)) as (library, store):
         views = image_views(library.list(), store.overlays())
@@ -158,7 +158,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Show a version of an image: where it lies, its digest, who uses it."""
-    from netboot.overview import image_views
+    from netboot.service.overview import image_views
 
     with _opened(options.place(state, config)) as (library, store):
         version = library.show(name, number)
@@ -227,9 +227,9 @@ def _refuse_used(store: "Store", versions: "list[Version]") -> None:
 
 def _refuse_named(place: "Place", file: Path | None, name: str) -> None:
     """Without any version of it, whoever boots this image would be refused from now on."""
-    from netboot import control, preflight
     from netboot.config import load
     from netboot.errors import ConfigError
+    from netboot.service import control, preflight
 
     with suppress(ConfigError):  # what cannot be read is not in force, here or anywhere
         settings = load(file) if file else None

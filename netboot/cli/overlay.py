@@ -25,7 +25,7 @@ def list_(state: Path | None, config: Path | None, as_json: bool) -> None:
     Trouble stays in the list until the overlay is reset, or begun afresh by its machine's next
     boot; the time tells whether it is over.
     """
-    from netboot import ledger
+    from netboot.service import ledger
 
     store = options.place(state, config).store()
     try:
@@ -60,8 +60,8 @@ def reset(
 
     MACHINE is a MAC address, or the name of a [[client]]. Refused while the machine is logged in.
     """
-    from netboot import control, ledger, preflight
     from netboot.errors import ImageError
+    from netboot.service import control, ledger, preflight
 
     named = options.file_there_is(config)
     mac = options.mac_of(machine, options.settings(named).to_site() if named else None)

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from netboot.control import ControlServer
-from netboot.preflight import StateFolder
+from netboot.service.control import ControlServer
+from netboot.service.preflight import StateFolder
 
 Beside: TypeAlias = Callable[[Path, str, object, Callable[[], Any]], list[Mapping[str, Any]]]
 

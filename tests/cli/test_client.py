@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from netboot.cli.entry import group
 from netboot.errors import ConfigError
 from netboot.events import BootEvent, Phase
-from netboot.ledger import Ledger
 from netboot.model import OverlayMode, Version
+from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"

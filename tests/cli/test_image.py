@@ -11,8 +11,8 @@ from netboot import config
 from netboot.cli import image, options
 from netboot.cli.entry import group
 from netboot.errors import ImageError
-from netboot.ledger import Ledger
 from netboot.model import OverlayMode
+from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 
 MAC = "52:54:00:00:00:01"

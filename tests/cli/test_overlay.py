@@ -12,8 +12,8 @@ from netboot import config
 from netboot.cli.entry import group
 from netboot.cli.output import when
 from netboot.errors import ConfigError, ImageError
-from netboot.ledger import Ledger
 from netboot.model import DiskSpec, Overlay, OverlayMode, Version
+from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 from netboot.storage.attach import attach
 from netboot.storage.disk import Disk

@@ -32,9 +32,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from netboot import ledger
 from netboot.errors import ImageError
 from netboot.model import DiskSpec, OverlayMode
+from netboot.service import ledger
 from netboot.storage import live, qcow2
 from netboot.storage import overlay as overlay_module
 from netboot.storage.attach import attach

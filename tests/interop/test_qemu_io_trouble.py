@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from netboot.disks.wire import Kind
-from netboot.ledger import Ledger
 from netboot.model import OverlayMode, Version
+from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 
 pytestmark = pytest.mark.interop

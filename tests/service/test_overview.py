@@ -9,7 +9,6 @@ import pytest
 from netboot.boot.timeline import Timelines
 from netboot.events import BootEvent, Phase
 from netboot.http.views import jsonable
-from netboot.ledger import Ledger
 from netboot.model import (
     Counters,
     Host,
@@ -20,7 +19,8 @@ from netboot.model import (
     Site,
     Version,
 )
-from netboot.overview import Overview, image_views
+from netboot.service.ledger import Ledger
+from netboot.service.overview import Overview, image_views
 from netboot.state.store import Store
 
 A, B, C = (f"52:54:00:00:00:0{n}" for n in (1, 2, 3))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from netboot import sight
 from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
 from netboot.errors import ImageError
 from netboot.events import BootEvent, Phase
 from netboot.model import Admission, Host, Lease, LeaseState, Profile, Site
-from netboot.sight import Sight, neighbour
+from netboot.service import sight
+from netboot.service.sight import Sight, neighbour
 from netboot.tftp.server import TftpEvent
 
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"

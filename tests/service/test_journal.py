@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from netboot import journal
 from netboot.errors import NetbootError
 from netboot.events import BootEvent, Phase
-from netboot.journal import Journal
+from netboot.service import journal
+from netboot.service.journal import Journal
 from netboot.state.store import Store
 
 A = "52:54:00:00:00:01"

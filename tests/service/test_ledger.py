@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from netboot import ledger
 from netboot.boot.script import Scripts
 from netboot.errors import ImageError, NetbootError
-from netboot.ledger import Ledger, discard
 from netboot.model import DiskSpec, Host, Lease, LeaseState, OverlayMode, Profile, Site, Version
+from netboot.service import ledger
+from netboot.service.ledger import Ledger, discard
 from netboot.state.store import Store
 from netboot.storage import locks
 from netboot.storage.attach import attach

@@ -7,11 +7,11 @@ the counters of the disks and the store. Nothing is remembered or changed here.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from netboot import ledger
 from netboot.boot import profiles
 from netboot.boot.timeline import Timelines
 from netboot.http.views import ClientView, ImageView, OverlayView, StepView
 from netboot.model import Counters, Lease, Overlay, Site, Version
+from netboot.service import ledger
 from netboot.state.store import Store
 
 

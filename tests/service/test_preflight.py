@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from netboot import preflight
 from netboot.errors import ConfigError
+from netboot.service import preflight
 
 LOOPBACK = IPv4Interface("127.0.0.1/8")
 
@@ -173,7 +173,7 @@ def test_a_state_folder_is_made_and_ours_alone(tmp_path: Path) -> None:
 
 def test_a_killed_service_leaves_no_lock(tmp_path: Path) -> None:
     code = (
-        "import sys, os, pathlib; from netboot import preflight; "
+        "import sys, os, pathlib; from netboot.service import preflight; "
         "preflight.StateFolder(pathlib.Path(sys.argv[1])); print('held', flush=True); "
         "sys.stdin.read()"
     )
@@ -218,7 +218,7 @@ def test_a_read_only_state_folder_is_one_line(
 def test_the_limit_of_open_files_is_raised_for_children_too() -> None:
     code = (
         "import resource, subprocess, sys\n"
-        "from netboot import preflight\n"
+        "from netboot.service import preflight\n"
         "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))\n"
         "assert preflight.raise_file_limit() == most\n"

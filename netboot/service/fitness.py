@@ -6,13 +6,13 @@ What the settings mean for the machine is put together here; how a single thing 
 
 from pathlib import Path
 
-from netboot import preflight
 from netboot.boot import firmware
 from netboot.config import Settings
 from netboot.dhcp.effects import PXE_PORT, SERVER_PORT
 from netboot.errors import ImageError
-from netboot.ledger import Ledger
 from netboot.model import DhcpMode, Site
+from netboot.service import preflight
+from netboot.service.ledger import Ledger
 
 #: What a booted machine of each kind must find here: rows of the firmware table, by code.
 _COMMON_FIRMWARE = (0x00, 0x07)

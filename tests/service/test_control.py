@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from netboot.control import NAME, ControlServer, ask
 from netboot.errors import ConfigError, ImageError, NetbootError
+from netboot.service.control import NAME, ControlServer, ask
 
 
 async def echo(asked: Mapping[str, Any]) -> object:

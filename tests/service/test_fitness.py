@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from netboot import config, fitness
+from netboot import config
 from netboot.errors import ConfigError, ImageError
-from netboot.ledger import Ledger
 from netboot.model import Version
+from netboot.service import fitness
+from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 
 SETTINGS = """
