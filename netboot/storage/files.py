@@ -72,7 +72,10 @@ class OverlayFiles:
 
     def recover(self) -> Iterable[tuple[int, bytes]]:
         """The same, of what was never flushed."""
-        return () if self.live is None else live.recover(self.live, self.path)
+        if self.live is None:
+            return ()
+        cells = qcow2.clusters(self.size) * qcow2.SUBS
+        return live.recover(self.live, sibling(self.path, ".live"), cells)
 
     def keep(self, first: int, cells: bytes) -> None:
         """Make a change of cells outlive this process."""

@@ -23,6 +23,7 @@ _HEADER = struct.Struct(">8s36s4xQ")
 _MAGIC = b"NBLIVE1\n"
 _CELLS = 4096
 _CHUNK = 1 << 20
+_KINDS = bytes(range(4))  # what a cell may be: see ``qcow2``
 
 
 def boot_id() -> bytes:
@@ -85,7 +86,16 @@ def written(fd: int, begin: int, end: int, path: str) -> Iterator[tuple[int, byt
             begin += length
 
 
-def recover(fd: int, path: str) -> Iterator[tuple[int, bytes]]:
-    """(first cell, cells) for all that was written; cells that were not are 0."""
-    for offset, cells in written(fd, _CELLS, os.fstat(fd).st_size, path):
-        yield offset - _CELLS, cells
+def recover(fd: int, path: str, cells: int) -> Iterator[tuple[int, bytes]]:
+    """(first cell, cells) for all that was written; cells that were not are 0.
+
+    ``cells`` is how many the disk has. ImageError for what no process of ours writes.
+    """
+    size = os.fstat(fd).st_size
+    for offset, found in written(fd, _CELLS, size, path):
+        if size > _CELLS + cells or found.translate(None, _KINDS):
+            raise ImageError(
+                f"{path}: is damaged, so what was not flushed is lost: remove this file to go on "
+                "with what was"
+            )
+        yield offset - _CELLS, found

@@ -216,9 +216,9 @@ def decode(area: bytes) -> Meta:
         data = extensions[_EXT_DATA].decode()
         name = area[header.backing_offset : header.backing_offset + header.backing_length]
         golden = name.decode()
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
         raise ImageError("not an overlay of netboot: its header extensions lack ours") from problem
-    if not isinstance(digest, str) or not isinstance(generation, int):
+    if not isinstance(digest, str) or type(generation) is not int or generation < 0:
         raise ImageError("not an overlay of netboot: its header extension is not readable")
     live = bool(header.autoclear & _AUTOCLEAR_LIVE)
     return Meta(header.size, golden, data, digest, generation, live)

@@ -707,11 +707,9 @@ class _Scratch:
         with path.open("wb") as file:
             file.write(live[:80])
             if len(live) > 80:
-                # Any cells of this disk: the file is ours alone, so a process that was killed
-                # has left such, at any place, and nobody else has left anything.
-                first = int.from_bytes(live[80:82], "big") % _CELLS
-                file.seek(4096 + first)
-                file.write(bytes(cell & 3 for cell in live[82:])[: _CELLS - first])
+                # At any place, also behind the last cell of this disk.
+                file.seek(4096 + int.from_bytes(live[80:82], "big") % (2 * _CELLS))
+                file.write(live[82:])
         if len(live) >= 48:  # mostly of this run of the kernel, and of this file
             from netboot.storage.live import boot_id
 

@@ -249,6 +249,16 @@ def test_when_another_program_wrote_to_the_tables_the_live_file_is_void(made, wa
     assert qcow2.decode(Path(made).read_bytes()[: qcow2.HEADER_AREA]).live
 
 
+def test_a_damaged_live_file_is_named(made, wanted):
+    files = open_overlay(made, wanted, ephemeral=False)
+    files.keep(3, b"\1\7")
+    files.close()
+    files = open_overlay(made, wanted, ephemeral=False)
+    with pytest.raises(ImageError, match=r"\.live: is damaged"):
+        list(files.recover())
+    files.close()
+
+
 def test_what_is_kept_comes_back(made, wanted):
     files = open_overlay(made, wanted, ephemeral=False)
     files.keep(3, b"\1\2")

@@ -61,12 +61,26 @@ def test_resume_finds_what_was_begun(tmp_path):
     fd = live.resume(path, 77, must_match=True)
     assert fd is not None
     found = bytearray((1 << 20) + 1)
-    for first, cells in live.recover(fd, path):
+    for first, cells in live.recover(fd, path, len(found)):
         found[first : first + len(cells)] = cells
     os.close(fd)
     expected = bytearray((1 << 20) + 1)
     expected[5:9], expected[1 << 20] = b"\1\1\2\3", 3
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "cells"),
+    [(0, b"\4"), (7, b"\1\7\1"), (95, b"\1\1"), (500, b"\1")],
+    ids=["no such kind", "one among good ones", "one too many", "far behind the disk"],
+)
+def test_what_no_process_of_ours_writes_is_refused(tmp_path, first, cells):
+    path = str(tmp_path / "x.live")
+    fd = live.begin(path, 77)
+    os.pwrite(fd, cells, live.offset_of(first))
+    with pytest.raises(ImageError, match=r"x\.live: is damaged, .* remove this file"):
+        list(live.recover(fd, path, 96))
+    os.close(fd)
 
 
 def test_nothing_to_resume(tmp_path):

@@ -112,13 +112,30 @@ def test_a_qcow2_without_our_extension_is_not_ours():
         qcow2.decode(area)
 
 
-@pytest.mark.parametrize("identity", [b'{"digest": 7, "generation": 0}', b"[]", b'"x"', b"{"])
+@pytest.mark.parametrize(
+    "identity",
+    [
+        b'{"digest": 7, "generation": 0}',
+        b'{"digest": "x", "generation": -1}',
+        b'{"digest": "x", "generation": true}',
+        *(b"[]", b'"x"', b"{"),
+    ],
+)
 def test_our_extension_must_be_readable(identity):
     area = qcow2.encode(META)
     at = area.index(b'{"digest"')
     text = identity + b" " * (len(b'{"digest": "sha256:00ff", "generation": 4}') - len(identity))
     area = area[:at] + text + area[at + len(text) :]
     with pytest.raises(ImageError, match="header extension"):
+        qcow2.decode(area)
+
+
+def test_an_extension_nested_too_deep_is_refused():
+    """As long as the JSON of a long digest, all of it brackets."""
+    area = qcow2.encode(replace(META, digest="x" * 9000))
+    at = area.index(b'{"digest"')
+    area = area[:at] + b"[" * 9000 + area[at + 9000 :]
+    with pytest.raises(ImageError, match="header extensions lack ours"):
         qcow2.decode(area)
 
 
