@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,23 +18,29 @@ pytestmark = pytest.mark.outside
 BOOT = [sys.executable, "-m", "netboot", "boot"]
 CHECKOUT = Path(__file__).resolve().parents[1]
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
-#: $1 a folder of anybody's, $2 the closed folder, $3 the checkout below it, then the command.
-REOPEN = """
-mount --bind "$3" "$1" && mount -t tmpfs -o mode=755 tmpfs "$2" &&
-mkdir -p "$3" && mount --bind "$1" "$3" || exit
-cd "$3" && shift 3 && exec "$@"
-"""
 
 
 def as_nobody(command: list[str], place: Path) -> list[str]:
-    """``command`` without root, also where root's checkout lies in a folder that others may not
-    enter, as /root is: a mount namespace has it at the same path, below an open folder."""
+    """``command`` without root, also where root's checkout or Python lies in a folder that others
+    may not enter, as /root is: a mount namespace has them at the same paths, below open folders.
+
+    ``place`` is a folder of anybody's, for the time in between.
+    """
     command = [*NOBODY, "env", "HOME=/nonexistent", *command]
-    closed = [folder for folder in CHECKOUT.parents if not folder.stat().st_mode & 0o001]
-    if not closed:
+    needed = [CHECKOUT, Path(sys.base_prefix).resolve()]
+    shut = [[up for up in path.parents if not up.stat().st_mode & 0o001] for path in needed]
+    if not any(shut):
         return command
-    place.mkdir()
-    return ["unshare", "--mount", "sh", "-c", REOPEN, "sh", place, closed[-1], CHECKOUT, *command]
+    lines, again = ["set -e"], []
+    for number, (path, closed) in enumerate(zip(needed, shut, strict=True)):
+        if closed:
+            here, there = shlex.quote(str(place / str(number))), shlex.quote(str(path))
+            lines += [f"mkdir -p {here}", f"mount --bind {there} {here}"]
+            again += [f"mkdir -p {there}", f"mount --bind {here} {there}"]
+    for folder in sorted({str(closed[-1]) for closed in shut if closed}):
+        lines += [f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(folder)}"]
+    lines += [*again, f"cd {shlex.quote(str(CHECKOUT))}", 'exec "$@"']
+    return ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh", *command]
 
 
 def run(*words: str | Path, user: Path | None = None) -> subprocess.CompletedProcess[str]:
