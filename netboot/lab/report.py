@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from netboot.model import Version
+from netboot.storage.files import usage
 
 
 def size(count: float) -> str:
@@ -54,6 +55,5 @@ def sizes(version: Version, state: Path) -> Table:
     for overlay in sorted(state.glob("overlays/*.qcow2")):
         data = overlay.with_suffix(".data")
         apparent = overlay.stat().st_size + (data.stat().st_size if data.exists() else 0)
-        taken = allocated(overlay) + allocated(data)
-        table.add_row(f"overlay {overlay.stem}", size(apparent), size(taken))
+        table.add_row(f"overlay {overlay.stem}", size(apparent), size(usage(str(overlay))))
     return table

@@ -19,7 +19,7 @@ from netboot.errors import ImageError, NetbootError
 from netboot.model import Lease, Overlay, OverlayMode, Site, Version, hyphenated
 from netboot.state.store import Store
 from netboot.storage import locks
-from netboot.storage.files import sibling, sync_folder
+from netboot.storage.files import sibling, sync_folder, usage
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +166,7 @@ def discard(store: Store, overlay: Overlay) -> int:
 
 def allocated(overlay: Overlay) -> int:
     """The bytes that an overlay takes on our disk."""
-    total = 0
-    for suffix in _PARTS:
-        try:
-            total += Path(sibling(overlay.path, suffix)).stat().st_blocks * 512
-        except OSError:
-            continue
-    return total
+    return usage(overlay.path)
 
 
 def in_use(overlay: Overlay) -> bool:

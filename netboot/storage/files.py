@@ -163,7 +163,7 @@ def usage(path: str) -> int:
     """Bytes that an overlay takes on its file system; 0 when there is none."""
     total = 0
     for name in (path, *(sibling(path, suffix) for suffix in (".data", ".live", ".intent"))):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             total += Path(name).stat().st_blocks * 512
     return total
 
