@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netboot import config
 from netboot.errors import ConfigError
-from netboot.mistakes import allowed, nested
+from netboot.mistakes import nested
 from netboot.model import DhcpMode, Host, OverlayMode, Profile
 
 README = """
@@ -365,20 +365,3 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes |
 
 
 # The declaration itself.
-
-
-@pytest.mark.parametrize(("section", "key"), FIELDS, ids=".".join)
-def test_every_field_has_help_an_example_and_words_for_what_it_allows(
-    section: str, key: str
-) -> None:
-    model = nested(config.Settings.model_fields[section])
-    assert model and model.__doc__
-    field = model.model_fields[key]
-    assert field.description and field.description.endswith(".")
-    assert field.examples and len(field.examples) == 1
-    assert allowed(field)
-
-
-def test_rows_are_the_nouns_field_by_field() -> None:
-    assert set(config.ProfileSection.model_fields) == set(Profile.__dataclass_fields__)
-    assert set(config.ClientSection.model_fields) == set(Host.__dataclass_fields__)

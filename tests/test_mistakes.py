@@ -6,7 +6,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netboot.mistakes import Mistake, allowed, draft, literal, nested, path, repeated, within
-from netboot.values import Label, Port
+from netboot.names import Label
+from netboot.values import Port
 
 
 class Closed(BaseModel):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from netboot import values
 from netboot.model import DhcpMode, OverlayMode
-from netboot.storage.recipe import NAME
 from netboot.values import Duration, Pool
 
 Reader = Callable[[object], object]
@@ -20,18 +19,6 @@ RIGHT: list[tuple[Reader, object, object]] = [
     (values.switch, False, False),
     (values.port, 1, 1),
     (values.port, 65535, 65535),
-    (values.mac, "52:54:00:12:34:56", "52:54:00:12:34:56"),
-    (values.mac, "5254.00AB.cdef", "52:54:00:ab:cd:ef"),
-    (values.mac, "52-54-00-12-34-56", "52:54:00:12:34:56"),
-    (values.label, "WS-1", "ws-1"),
-    (values.label, "1", "1"),
-    (values.label, "a" * 63, "a" * 63),
-    (values.domain, "Lab.Netboot.", "lab.netboot"),
-    (values.domain, "lan", "lan"),
-    (values.name, "debian-12.5_x", "debian-12.5_x"),
-    (values.image, "debian-12.5_x", "debian-12.5_x"),
-    (values.interface, "br0", "br0"),
-    (values.interface, "eth0.100@x:y", "eth0.100@x:y"),
     (values.address, "192.168.77.1", IPv4Address("192.168.77.1")),
     (values.interface_address, "10.0.0.2/30", IPv4Interface("10.0.0.2/30")),
     (values.interface_address, "10.0.0.2/255.255.255.0", IPv4Interface("10.0.0.2/24")),
@@ -42,12 +29,6 @@ RIGHT: list[tuple[Reader, object, object]] = [
     (values.duration, "1h", 3600),
     (values.duration, "365d", 365 * 86400),
     (values.duration, Duration(77), 77),
-    (values.iqn, "iqn.2026-11.lab.netboot", "iqn.2026-11.lab.netboot"),
-    (values.iqn, "iqn.2026-01.com.example:room:b-12", "iqn.2026-01.com.example:room:b-12"),
-    (values.initiator, "eui.02004567A425678D", "eui.02004567A425678D"),
-    (values.initiator, "naa.52004567BA64678D", "naa.52004567BA64678D"),
-    (values.initiator, "iqn.2010-04.org.ipxe:ws1", "iqn.2010-04.org.ipxe:ws1"),
-    (values.file_name, "efi/boot.efi", "efi/boot.efi"),
     (values.folder, "/srv/x", Path("/srv/x")),
     (values.folders, ["/a", "/b"], (Path("/a"), Path("/b"))),
     (values.folders, [], ()),
@@ -70,27 +51,6 @@ WRONG: list[tuple[Reader, object, str]] = [
     (values.port, "80", "is not a whole number"),
     (values.port, True, "is not a whole number"),
     (values.port, 80.0, "is not a whole number"),
-    (values.mac, "52:54:00:12:34", "is not a MAC address"),
-    (values.mac, "52:54:00:12:34:5g", "is not a MAC address"),
-    (values.mac, "ff:ff:ff:ff:ff:ff", "multicast or broadcast"),
-    (values.mac, "01:00:5e:00:00:01", "multicast or broadcast"),
-    (values.mac, "00:00:00:00:00:00", "the address of no machine"),
-    (values.label, "ws_1", "is not a DNS label"),
-    (values.label, "-ws", "is not a DNS label"),
-    (values.label, "ws.lab", "is not a DNS label"),
-    (values.label, "a" * 64, "is not a DNS label"),
-    (values.domain, "lab..netboot", "'' is not a DNS label"),
-    (values.domain, "lab.net_boot", "'net_boot' is not a DNS label"),
-    (values.domain, ".".join(["abcdefghi"] * 21), "longer than 200"),
-    (values.name, "../x", "is not a plain name"),
-    (values.name, ".hidden", "is not a plain name"),
-    (values.name, "a/b", "is not a plain name"),
-    (values.image, "Debian", "cannot be the name of an image"),
-    (values.image, "../debian", "cannot be the name of an image"),
-    (values.image, "a" * 64, "cannot be the name of an image"),
-    (values.interface, "a" * 16, "cannot be the name"),
-    (values.interface, "br0/x", "cannot be the name"),
-    (values.interface, "..", "cannot be the name"),
     (values.address, "192.168.77", "is not an IPv4 address"),
     (values.address, "fe80::1", "is not an IPv4 address"),
     (values.address, "0.0.0.0", "one machine can have"),
@@ -111,20 +71,6 @@ WRONG: list[tuple[Reader, object, str]] = [
     (values.duration, 3600, "is not a string"),
     (values.duration, "29s", "shorter than 30s"),
     (values.duration, "366d", "longer than 365d"),
-    (values.iqn, "IQN.2026-11.lab", "capital letters"),
-    (values.iqn, "iqn.2026-13.lab", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.26-11.lab", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.2026-11", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.2026-11.lab.", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.2026-11.lab..x", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.2026-11.lab:", "not an iSCSI qualified name"),
-    (values.iqn, "iqn.2026-11.lab:a b", "not an iSCSI qualified name"),
-    (values.iqn, "eui.02004567A425678D", "capital letters"),
-    (values.iqn, "iqn.2026-11." + "a" * 190, "longer than 198"),
-    (values.initiator, "ws1", "is not an iSCSI name"),
-    (values.initiator, "eui.02", "is not an iSCSI name"),
-    (values.file_name, "/etc/passwd", "below our folders"),
-    (values.file_name, "../x", "below our folders"),
     (values.folder, "var/lib", "is not an absolute path"),
     (values.folders, "/a", "is not a list"),
     (values.folders, ["/a", "b"], "is not an absolute path"),
@@ -187,18 +133,9 @@ def test_a_pool_holds_both_ends_and_nothing_else() -> None:
     assert str(pool) == "10.0.0.2-10.0.0.4"
 
 
-@given(st.text("abZ0._-/", max_size=66))
-def test_the_library_takes_the_same_image_names(given: str) -> None:
-    try:
-        taken = bool(values.image(given))
-    except ValueError:
-        taken = False
-    assert taken == bool(NAME.fullmatch(given))
-
-
 def test_every_type_says_what_it_allows() -> None:
     kinds = [kind for kind in vars(values).values() if hasattr(kind, "__metadata__")]
-    assert len(kinds) > 20
+    assert len(kinds) > 12
     for kind in kinds:
         words = [fact.words for fact in kind.__metadata__ if isinstance(fact, values.Allowed)]
         assert len(words) == 1 and words[0]

@@ -86,7 +86,8 @@ def place(state: Path | None, config: Path | None) -> Place:
     A user who is not root has a state of their own, below XDG_STATE_HOME: images for ``boot`` and
     ``lab``, which need no root either.
     """
-    from netboot.config import DEFAULT_STATE, load
+    from netboot.config import load
+    from netboot.sections import DEFAULT_STATE
 
     file = file_there_is(config)
     if state is None and file is not None:

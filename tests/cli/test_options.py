@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from netboot import config
+from netboot import config, sections
 from netboot.cli import options
 from netboot.errors import ConfigError
 from netboot.model import Host, Site
@@ -24,7 +24,7 @@ def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_help_names_the_defaults_in_force() -> None:
     assert (options._CONFIG, options._STATE) == ("/etc/netboot/netboot.toml", "/var/lib/netboot")
-    assert str(config.DEFAULT_STATE) == options._STATE
+    assert str(sections.DEFAULT_STATE) == options._STATE
 
 
 def test_state_wins(tmp_path: Path) -> None:

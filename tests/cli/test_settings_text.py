@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netboot import config
+from netboot import config, values
 from netboot.cli import settings_text
 from netboot.mistakes import allowed
 from netboot.model import OverlayMode
@@ -73,7 +73,7 @@ def test_plain_is_what_toml_reads_of_what_is_in_force() -> None:
         ('a"b\n\x7f', '"a\\"b\\n\\u007F"'),
         (Path("/x"), '"/x"'),
         (OverlayMode.EPHEMERAL, '"ephemeral"'),
-        (config.Duration(3600), '"1h"'),
+        (values.Duration(3600), '"1h"'),
         (("a", 1), '["a", 1]'),
         ({}, "{}"),
         ({"a": "b", "c": "d"}, '{ a = "b", c = "d" }'),
