@@ -55,6 +55,28 @@ class Client:
     address: IPv4Address | None = None  #: the source address, where one is known (TFTP, HTTP)
 
 
+@dataclass(frozen=True, slots=True)
+class Chap:
+    """What an initiator must prove at login (RFC 7143 section 12.1.3), and we to it."""
+
+    name: str
+    secret: str = field(repr=False)
+    mutual_name: str = ""
+    mutual_secret: str = field(default="", repr=False)
+    algorithms: tuple[int, ...] = (5, 6, 7, 8)  #: CHAP_A numbers that we accept
+    mark: str = field(default="", repr=False)  #: hex; makes our challenges known to us again
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """A machine's generated secrets: what it proves at a login, and what we prove to it."""
+
+    mac: str
+    secret: str = field(repr=False)
+    reverse: str = field(repr=False)
+    made: float  #: seconds since the epoch
+
+
 class OverlayMode(StrEnum):
     """What becomes of a client's writes at its next boot."""
 
@@ -83,6 +105,7 @@ class Host:
     profile: str
     address: IPv4Address | None = None  #: reservation
     initiator: str | None = None  #: iSCSI name, where the machine brings its own
+    chap: Chap | None = None  #: what it proves at a login, where it brings its own secret
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -92,6 +115,14 @@ class DhcpMode(StrEnum):
     FULL = "full"
     PROXY = "proxy"
     OFF = "off"
+
+
+class ChapMode(StrEnum):
+    """What a machine must prove when it logs in to its disk (RFC 7143 section 12.1.3)."""
+
+    OFF = "off"
+    CHAP = "chap"  #: that it knows its secret
+    MUTUAL = "mutual"  #: the same, and we prove that we know ours to whoever asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +140,9 @@ class Site:
     profiles: Mapping[str, Profile] = field(default_factory=dict)  #: by name
     hosts: Mapping[str, Host] = field(default_factory=dict)  #: by canonical MAC
     unknown_profile: str | None = None  #: None: machines nobody named are ignored
+    chap: ChapMode = ChapMode.OFF  #: of machines that bring no secret of their own
+    algorithms: tuple[int, ...] = (5, 6, 7, 8)  #: CHAP_A numbers that we accept
+    discovery: Chap | None = None  #: what discovery sessions must prove
 
     def target_name(self, mac: str) -> str:
         """The iSCSI name of a client's own target."""
@@ -219,17 +253,6 @@ class Lun:
     thin: bool = True  #: UNMAP and its like are offered
     removable: bool = False  #: the medium can be taken out
     physical_block_exponent: int = 3  #: logical blocks per physical one, as a power of two
-
-
-@dataclass(frozen=True, slots=True)
-class Chap:
-    """What an initiator must prove at login (RFC 7143 section 12.1.3), and we to it."""
-
-    name: str
-    secret: str = field(repr=False)
-    mutual_name: str = ""
-    mutual_secret: str = field(default="", repr=False)
-    algorithms: tuple[int, ...] = (5, 6, 7, 8)  #: CHAP_A numbers that we accept
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,16 @@ client = Table(
     Column("phase", Integer, nullable=False),
 )
 
+#: What a machine (``secret``) and we (``reverse``) prove each other by at a login.
+secret = Table(
+    "secret",
+    metadata,
+    Column("mac", Text, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("reverse", Text, nullable=False),
+    Column("made", Float, nullable=False),
+)
+
 #: Step n (from 1) leads from version n - 1 to version n.
 STEPS: Sequence[Sequence[str]] = (
     # 1: what an address and an image need
@@ -140,6 +150,11 @@ STEPS: Sequence[Sequence[str]] = (
     (
         "ALTER TABLE overlay ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE overlay ADD COLUMN troubled DOUBLE PRECISION",
+    ),
+    # 5: who proves at a login that it is itself
+    (
+        "CREATE TABLE secret (mac TEXT NOT NULL PRIMARY KEY, secret TEXT NOT NULL,"
+        " reverse TEXT NOT NULL, made DOUBLE PRECISION NOT NULL)",
     ),
 )
 #: How each database numbers rows by itself.

@@ -1,0 +1,115 @@
+"""The database under the store: opened, brought up to date, one transaction a call.
+
+A call that returns has reached the disk (WAL with synchronous=FULL). Callers may be on several
+threads and in several processes; a writer waits for another up to ``BUSY`` seconds. Errors of the
+database come out as NetbootError with the file's name. What it holds is nobody's business but
+ours: an SQLite file that others may read is closed to them before anything is written to it.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from netboot.errors import ConfigError, NetbootError
+from netboot.state import schema
+
+#: Seconds that a writer waits for another process's transaction.
+BUSY = 10.0
+#: What SQLite keeps beside its file; it gives a new one the mode of the file itself.
+_BESIDE = ("", "-wal", "-shm")
+
+
+class Database:
+    """Opens (and brings up to date) the database at a SQLAlchemy URL."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = _engine(url)
+            _keep_to_ourselves(self._engine)
+            with self._writing() as connection:
+                schema.migrate(connection)
+        except SQLAlchemyError as error:
+            raise ConfigError(f"[site] database cannot be opened: {_reason(error)}") from None
+
+    def close(self) -> None:
+        """Give back all connections. Twice is harmless."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.execution_options(netboot_writes=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "handle_error", _on_error)
+    return engine
+
+
+def _keep_to_ourselves(engine: Engine) -> None:
+    """An SQLite file is its owner's alone from its first byte on: leases, and secrets of CHAP."""
+    if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
+        return
+    assert engine.url.database is not None
+    with contextlib.suppress(OSError):  # it is there, or SQLite will say why it cannot be
+        os.close(os.open(engine.url.database, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for suffix in _BESIDE:
+        path = Path(engine.url.database + suffix)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                path.chmod(mode & 0o700)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"[site] database {path}: it holds secrets and others may read it; "
+                f"`chmod 600` it, or run as its owner ({error.strerror})"
+            ) from None
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions by itself: it would do so after our reads, and
+    # never before a CREATE TABLE. _on_begin does it instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {int(BUSY * 1000)}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    """A writer takes the lock at once: a reader that turns writer midway cannot wait for it."""
+    writes = connection.get_execution_options().get("netboot_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _on_error(context: Any) -> None:
+    error = context.sqlalchemy_exception
+    if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+        raise NetbootError(f"the database {context.engine.url}: {_reason(error)}") from error
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error).splitlines()[0]

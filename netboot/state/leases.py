@@ -1,0 +1,72 @@
+"""The leases: which address belongs to which machine. One is on disk before its ACK leaves."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from typing import Any
+
+from sqlalchemy import Row, and_, delete, insert, select
+
+from netboot.model import Lease, LeaseState
+from netboot.state import schema
+from netboot.state.database import Database
+
+
+class Leases(Database):
+    """The table ``lease``."""
+
+    def leases(self) -> list[Lease]:
+        """All of them, also those that have run out, in order of address."""
+        with self._reading() as connection:
+            found = [_lease(row) for row in connection.execute(select(schema.lease))]
+        return sorted(found, key=lambda lease: lease.address)
+
+    def lease_of(self, mac: str) -> Lease | None:
+        """The address of a machine, whether it has run out or not."""
+        held = and_(schema.lease.c.mac == mac, schema.lease.c.state != LeaseState.DECLINED.value)
+        with self._reading() as connection:
+            row = connection.execute(select(schema.lease).where(held)).first()
+        return _lease(row) if row else None
+
+    def save_leases(self, leases: Iterable[Lease]) -> None:
+        """Remember these, in one transaction that is on disk when this returns.
+
+        A MAC that moves to another address gives its old one up; an address that is given to
+        another MAC is taken from the old one.
+        """
+        table = schema.lease
+        with self._writing() as connection:
+            for lease in leases:
+                gone = table.c.address == str(lease.address)
+                if lease.state != LeaseState.DECLINED:
+                    gone |= (table.c.mac == lease.mac) & (
+                        table.c.state != LeaseState.DECLINED.value
+                    )
+                connection.execute(delete(table).where(gone))
+                connection.execute(insert(table).values(**_lease_row(lease)))
+
+    def forget_leases(self, addresses: Iterable[IPv4Address]) -> None:
+        """These addresses are free again."""
+        with self._writing() as connection:
+            for address in addresses:
+                gone = schema.lease.c.address == str(address)
+                connection.execute(delete(schema.lease).where(gone))
+
+
+def _lease(row: Row[Any]) -> Lease:
+    return Lease(
+        mac=row.mac,
+        address=IPv4Address(row.address),
+        expires=row.expires,
+        state=LeaseState(row.state),
+        hostname=row.hostname,
+    )
+
+
+def _lease_row(lease: Lease) -> dict[str, object]:
+    return {
+        "address": str(lease.address),
+        "mac": lease.mac,
+        "expires": lease.expires,
+        "state": lease.state.value,
+        "hostname": lease.hostname,
+    }

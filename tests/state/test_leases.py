@@ -1,0 +1,107 @@
+"""An address has one machine and a machine one address, whatever is saved."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netboot.model import Lease, LeaseState
+from netboot.state.store import Store
+
+A, B, C = (f"52:54:00:00:00:0{n}" for n in (1, 2, 3))
+
+
+def lease(mac: str, last: int, state: LeaseState = LeaseState.BOUND, expires: float = 9.5) -> Lease:
+    return Lease(mac, IPv4Address(f"10.0.0.{last}"), expires, state, f"host-{last}")
+
+
+def test_leases_come_back_as_they_were(store: Store, url: str) -> None:
+    saved = [lease(A, 5), lease(B, 10, LeaseState.OFFERED), lease(C, 11, LeaseState.RELEASED)]
+    store.save_leases(reversed(saved))
+    assert store.leases() == saved
+    other = Store(url)
+    assert other.leases() == saved
+    other.close()
+
+
+def test_leases_are_in_order_of_address_not_of_text(store: Store) -> None:
+    store.save_leases([lease(A, 100), lease(B, 20), lease(C, 3)])
+    assert [str(found.address) for found in store.leases()] == [
+        "10.0.0.3",
+        "10.0.0.20",
+        "10.0.0.100",
+    ]
+
+
+def test_a_mac_has_one_address(store: Store) -> None:
+    store.save_leases([lease(A, 5)])
+    store.save_leases([lease(A, 6)])
+    assert store.leases() == [lease(A, 6)]
+    assert store.lease_of(A) == lease(A, 6)
+    assert store.lease_of(B) is None
+
+
+def test_an_address_has_one_mac(store: Store) -> None:
+    store.save_leases([lease(A, 5)])
+    store.save_leases([lease(B, 5)])
+    assert store.leases() == [lease(B, 5)]
+    assert store.lease_of(A) is None
+
+
+def test_a_declined_address_takes_nobodys_lease(store: Store) -> None:
+    store.save_leases([lease(A, 5), lease(A, 7, LeaseState.DECLINED)])
+    store.save_leases([lease(A, 8, LeaseState.DECLINED)])
+    assert [(str(x.address), x.state) for x in store.leases()] == [
+        ("10.0.0.5", LeaseState.BOUND),
+        ("10.0.0.7", LeaseState.DECLINED),
+        ("10.0.0.8", LeaseState.DECLINED),
+    ]
+    assert store.lease_of(A) == lease(A, 5)
+    store.save_leases([lease(A, 6)])
+    assert len(store.leases()) == 3
+
+
+def test_forgotten_addresses_are_free(store: Store) -> None:
+    store.save_leases([lease(A, 5), lease(B, 6)])
+    store.forget_leases([IPv4Address("10.0.0.5"), IPv4Address("10.0.0.99")])
+    assert store.leases() == [lease(B, 6)]
+
+
+def test_leases_are_saved_all_or_none(store: Store) -> None:
+    store.save_leases([lease(A, 5)])
+
+    def broken() -> Iterator[Lease]:
+        yield lease(B, 6)
+        raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError):
+        store.save_leases(broken())
+    assert store.leases() == [lease(A, 5)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([A, B, C]),
+            st.integers(1, 6),
+            st.sampled_from(LeaseState),
+            st.floats(0, 1e10),
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_is_saved_nobody_has_two_and_nothing_is_shared(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, LeaseState, float]]
+) -> None:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('db')}/db")
+    for mac, last, state, expires in rows:
+        latest = lease(mac, last, state, expires)
+        store.save_leases([latest])
+        assert latest in store.leases()
+    held = [found for found in store.leases() if found.state != LeaseState.DECLINED]
+    assert len({found.mac for found in held}) == len(held)
+    assert len({found.address for found in store.leases()}) == len(store.leases())
+    store.close()
