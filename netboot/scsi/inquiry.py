@@ -12,14 +12,10 @@ from dataclasses import dataclass
 
 from netboot.scsi.action import Action
 from netboot.scsi.atomic import MAX_ATOMIC
-from netboot.scsi.blocks import (
-    MAX_COMPARE_BLOCKS,
-    MAX_UNMAP_BYTES,
-    MAX_UNMAP_DESCRIPTORS,
-    max_write_same,
-)
+from netboot.scsi.blocks import MAX_COMPARE_BLOCKS
 from netboot.scsi.cdb import Buffer, be16, cut, invalid_field
 from netboot.scsi.ports import GROUP, PORT
+from netboot.scsi.provisioning import MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS, max_write_same
 from netboot.scsi.unit import Unit, View
 
 #: SAM-5, iSCSI, SPC-4, SBC-3 (no version claimed of each): SPC-4 annex E.
