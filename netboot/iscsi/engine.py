@@ -17,9 +17,9 @@ from netboot.errors import WireError
 from netboot.iscsi import keys, wire
 from netboot.iscsi.answers import Answers
 from netboot.iscsi.login import Answer, Login, Request, Stage
+from netboot.iscsi.requests import Logout, Management, Requests
 from netboot.iscsi.session import WRITE, Buffer, Session, Task
 from netboot.iscsi.target import Identity
-from netboot.iscsi.text import Texts
 from netboot.iscsi.transfer import Broken, Filled, Transfers
 from netboot.iscsi.wire import BHS, NO_TAG, LoginStatus, Op, Reason
 from netboot.model import Admission, Knock
@@ -35,25 +35,6 @@ class Arrived:
 
     session: Session
     admission: Admission
-
-
-@dataclass(slots=True)
-class Management:
-    """A task management request (section 11.5): answer with ``managed``."""
-
-    function: int
-    lun: int  #: the field of 8 bytes
-    itt: int
-    referenced: int  #: Initiator Task Tag of the task meant
-
-
-@dataclass(slots=True)
-class Logout:
-    """The initiator takes its leave: call ``logged_out``, send, close."""
-
-    reason: int
-    itt: int
-    cid: int
 
 
 Event: TypeAlias = Task | Filled | Broken | Knock | Arrived | Management | Logout
@@ -76,7 +57,8 @@ class Connection:
         self.transfers = Transfers(self.answers)
         self.complete_read = self.answers.complete_read
         self.data_to_send = self.answers.take
-        self._texts = Texts(portal)
+        self.requests = Requests(self.session, self.answers, (portal,))
+        self.managed = self.requests.managed
         self._cid = 0
         self.held = False  #: nothing is parsed before a Knock or an Arrived was answered
         self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
@@ -230,7 +212,9 @@ class Connection:
         else:
             if not immediate:
                 session.answered()
-            self._other(op, pdu, data)
+            event = self.requests.receive(op, pdu, data, self._targets())
+            if event is not None:
+                self._events.append(event)
         if self._early:
             self._replay()
 
@@ -265,30 +249,6 @@ class Connection:
         if broken is not None:
             self._events.append(broken)
 
-    def _other(self, op: int, pdu: memoryview, data: memoryview) -> None:
-        """NOP-Out, Text, Logout and task management."""
-        _, flags, _, lun, itt, word, _, _, _ = wire.REQUEST.unpack_from(pdu)
-        answers = self.answers
-        if op == Op.NOP_OUT:
-            if itt != NO_TAG:  # without a tag it wants no answer
-                echo = bytes(data[: answers.chunk])
-                answers.answer(Op.NOP_IN, 0x80, 0, lun, itt, NO_TAG, echo)
-        elif op == Op.TASK_MANAGEMENT:
-            self._events.append(Management(flags & 0x7F, lun, itt, word))
-        elif op == Op.LOGOUT:
-            self._events.append(Logout(flags & 0x7F, itt, word >> 16))
-        else:
-            piece = self._texts.receive(
-                self.session, self._targets(), flags, word, bytes(data), answers.chunk
-            )
-            if isinstance(piece, Reason):
-                if not pdu[0] & wire.IMMEDIATE:
-                    self.session.not_taken(answered=True)
-                answers.reject(piece, bytes(pdu[:BHS]))
-                return
-            answers.agree()
-            answers.answer(Op.TEXT_RESPONSE, piece.flags, 0, lun, itt, piece.tag, piece.data)
-
     def _targets(self) -> Iterable[str]:
         admission = self.login.admission
         return (admission.target,) if admission is not None and admission.target else ()
@@ -316,19 +276,9 @@ class Connection:
         self.answers.finish(task)
         self.transfers.quench(self.session)
 
-    def managed(self, request: Management, response: int) -> None:
-        """Answer a task management request."""
-        op = Op.TASK_MANAGEMENT_RESPONSE
-        self.answers.answer(op, 0x80, response, 0, request.itt, 0)
-
     def logged_out(self, request: Logout) -> None:
         """Answer a Logout Request; the connection ends unless it was about another one."""
-        # 0: closed. 1: there is no such CID. 2: recovery is not supported (section 11.15.1).
-        response = 2 if request.reason == 2 else 0
-        if request.reason == 1 and request.cid != self._cid:
-            response = 1
-        self.answers.answer(Op.LOGOUT_RESPONSE, 0x80, response, 0, request.itt, 0)
-        if not response:
+        if self.requests.logged_out(request, self._cid):
             self._end("logout")
 
     # Login.

@@ -7,7 +7,7 @@ aborted task is never answered. Must never abort what it was not asked to.
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-from netboot.iscsi.engine import Management
+from netboot.iscsi.requests import Management
 from netboot.iscsi.session import Task
 from netboot.iscsi.volume import Shared
 from netboot.iscsi.wire import Function, FunctionAnswer

@@ -13,7 +13,8 @@ import socket
 from collections.abc import Iterable
 from typing import Final, Protocol, cast
 
-from netboot.iscsi.engine import Arrived, Connection, Event, Logout, Management
+from netboot.iscsi.engine import Arrived, Connection, Event
+from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import Task
 from netboot.iscsi.target import Identity

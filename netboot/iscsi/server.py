@@ -12,18 +12,20 @@ from typing import Any, Final, TypeAlias
 
 from netboot.iscsi import jobs
 from netboot.iscsi.compare import after_reading
-from netboot.iscsi.engine import Connection, Management
+from netboot.iscsi.ending import Ending
+from netboot.iscsi.engine import Connection
 from netboot.iscsi.management import abort_all, manage
+from netboot.iscsi.requests import Management
 from netboot.iscsi.session import WRITE, Buffer, Task
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.volume import Shared
 from netboot.model import DiskSpec
 from netboot.scsi import action as do
 from netboot.scsi.action import Action, Status
-from netboot.scsi.sense import Code, Key, Sense, for_fault
+from netboot.scsi.sense import Code, Key, Sense
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Nexus
-from netboot.storage.disk import Disk, DiskError, Fault
+from netboot.storage.disk import Disk, DiskError
 
 #: Opens a disk; any exception says why it cannot be opened.
 Attach: TypeAlias = Callable[[DiskSpec], Disk]
@@ -51,7 +53,7 @@ class Filling:
     data: bytearray = field(default_factory=bytearray)  #: what a Collect has so far
 
 
-class Edge:
+class Edge(Ending):
     """One session's commands meeting the disks of its target.
 
     ``send`` sends what the engine has; it is called when something was answered later than in
@@ -67,13 +69,10 @@ class Edge:
         send: Callable[[], None],
         first_read: Callable[[], None],
     ) -> None:
-        self.engine = engine
-        self.nexus = nexus
+        super().__init__(engine, units, nexus, send)
         self.closed = False
-        self._units = units
         self._execute = units.execute
         self._volumes = volumes  #: by LUN field
-        self._send = send
         self._first_read: Callable[[], None] | None = first_read
         self._filling: dict[Task, Filling] = {}
 
@@ -85,7 +84,7 @@ class Edge:
         if volume is None:
             self._nowhere(task)
         elif (volume.tasks.clear and task.flags & 7 < 2) or volume.tasks.may_run(task, self):
-            self._run(task, volume)
+            self.run(task, volume)
         else:
             self.engine.defer(task)
 
@@ -108,7 +107,7 @@ class Edge:
             self._write(volume, action.offset + event.offset, event.data)
         except DiskError as error:
             self._filling.pop(task, None)
-            self._fail(task, volume, error, writing=True)
+            self.fail(task, volume, error, writing=True)
             return
         if event.last:
             self._written(task, volume, action.fua, action.length)
@@ -117,10 +116,10 @@ class Edge:
         """The initiator broke a rule of data transfer."""
         task = event.task
         self._filling.pop(task, None)
-        self._check(task, None, Sense(Key.ABORTED_COMMAND, event.asc))
+        self.check(task, None, Sense(Key.ABORTED_COMMAND, event.asc))
         volume = self._volumes.get(task.lun)
         if volume is not None:
-            self._over(task, volume)  # it may not have run yet
+            self.over(task, volume)  # it may not have run yet
 
     def managed(self, request: Management) -> int:
         """Task management (RFC 7143 section 11.5); returns the answer, which is not sent yet."""
@@ -133,7 +132,7 @@ class Edge:
         self.engine.drop(task)
         volume = self._volumes.get(task.lun)
         if volume is not None:
-            self._over(task, volume)
+            self.over(task, volume)
 
     def close(self) -> None:
         """The session is over: none of its tasks is answered any more."""
@@ -146,7 +145,7 @@ class Edge:
 
     # From command to status.
 
-    def _run(self, task: Task, volume: Volume) -> None:
+    def run(self, task: Task, volume: Volume) -> None:
         if task.transfer is not None and task.transfer.broken:
             return  # its status comes with the Broken event
         room = task.edtl if task.flags & WRITE else 0
@@ -167,11 +166,11 @@ class Edge:
                 case do.Reply():
                     if action.data:
                         self.engine.complete_read(task, (action.data,), len(action.data))
-                        self._finish(task, volume)
+                        self.finish(task, volume)
                     else:
-                        self._status(task, volume, action.status, taken)
+                        self.status(task, volume, action.status, taken)
                 case do.Check():
-                    self._check(task, volume, action.sense)
+                    self.check(task, volume, action.sense)
                 case do.Flush():
                     self._flush(task, volume, action.immediate)
                 case do.Collect():
@@ -197,29 +196,25 @@ class Edge:
                     known = disk.resident(action.offset, action.length)
                     if not known:
                         volume.work(lambda: disk.read(action.offset, action.length), _ignored)
-                    self._status(task, volume, Status.CONDITION_MET if known else GOOD, taken)
+                    self.status(task, volume, Status.CONDITION_MET if known else GOOD, taken)
                 case do.Extents():
                     rows = disk.extents(action.offset, action.length)[: action.limit]
-                    self._perform(
-                        task,
-                        volume,
-                        action.then([(row.offset, row.length, row.allocated) for row in rows]),
-                        taken,
-                    )
+                    found = [(row.offset, row.length, row.allocated) for row in rows]
+                    self._perform(task, volume, action.then(found), taken)
                 case do.Sanitize() | do.Copy() | do.Atomic():
                     self._begin(task, volume, action, taken)
                 case do.Abort():
                     victims = action.nexuses
                     abort_all(volume, lambda edge: edge.nexus in victims, but=task)
-                    self._status(task, volume, GOOD, taken)
+                    self.status(task, volume, GOOD, taken)
         except DiskError as error:
-            self._fail(task, volume, error, writing=not isinstance(action, READING))
+            self.fail(task, volume, error, writing=not isinstance(action, READING))
 
     def _take(self, task: Task, volume: Volume, action: do.Write | do.Collect) -> Buffer | None:
         """A command's write data when it is here; else ``filled`` will bring it."""
         data = self.engine.solicit(task, action.length)
         if data is None:
-            self._wait(task, volume)
+            self.wait(task, volume)
             self._filling[task] = Filling(volume, action)
         return data
 
@@ -238,20 +233,20 @@ class Edge:
         if disk.resident(offset, need):
             self.engine.complete_read(task, disk.read(offset, need), length)
             if volume.tasks.running:
-                self._finish(task, volume)
+                self.finish(task, volume)
             return
 
         def done(parts: Any, error: Exception | None) -> None:
             if task.aborted:
                 return
             if error is not None:
-                self._fail(task, volume, error, writing=False)
+                self.fail(task, volume, error, writing=False)
             else:
                 self.engine.complete_read(task, parts, length)
-                self._finish(task, volume)
+                self.finish(task, volume)
             self._send()
 
-        self._wait(task, volume)
+        self.wait(task, volume)
         volume.work(lambda: disk.read(offset, need), done)
 
     def _write(self, volume: Volume, offset: int, data: Buffer) -> None:
@@ -270,27 +265,27 @@ class Edge:
         if not fua:
             self.engine.complete(task, GOOD, b"", taken)
             if volume.tasks.running:
-                self._finish(task, volume)
+                self.finish(task, volume)
             return
-        self._wait(task, volume)
+        self.wait(task, volume)
         volume.flush(lambda error: self._flushed(task, volume, error, taken))
 
     def _flush(self, task: Task, volume: Volume, immediate: bool) -> None:
         volume.tally.flushes += 1
         if immediate:
             volume.flush(_ignored)
-            self._status(task, volume, GOOD, 0)
+            self.status(task, volume, GOOD, 0)
             return
-        self._wait(task, volume)
+        self.wait(task, volume)
         volume.flush(lambda error: self._flushed(task, volume, error, 0))
 
     def _flushed(self, task: Task, volume: Volume, error: Exception | None, taken: int) -> None:
         if task.aborted:
             return
         if error is not None:
-            self._fail(task, volume, error, writing=True)
+            self.fail(task, volume, error, writing=True)
         else:
-            self._status(task, volume, GOOD, taken)
+            self.status(task, volume, GOOD, taken)
         self._send()
 
     def _look(
@@ -316,10 +311,10 @@ class Edge:
                     raise error
                 decide()  # reads again: a write may have come between, and this is atomic
             except Exception as problem:
-                self._fail(task, volume, problem, writing=False)
+                self.fail(task, volume, problem, writing=False)
             self._send()
 
-        self._wait(task, volume)
+        self.wait(task, volume)
         volume.work(lambda: disk.read(offset, length), done)
 
     def _fill(self, volume: Volume, action: do.Fill) -> None:
@@ -331,9 +326,9 @@ class Edge:
     def _begin(self, task: Task, volume: Volume, action: jobs.Long, taken: int) -> None:
         """A command that takes long: others go on meanwhile, and it answers at its end."""
         if immediate := isinstance(action, do.Sanitize) and action.immediate:
-            self._status(task, volume, GOOD, taken)
+            self.status(task, volume, GOOD, taken)
         else:
-            self._wait(task, volume)
+            self.wait(task, volume)
 
         def done(then: Action) -> None:
             if not task.aborted and not immediate:
@@ -343,57 +338,15 @@ class Edge:
         disks = {lun >> 48 & 0x3FFF: other.disk for lun, other in self._volumes.items()}
         jobs.begin(action, volume, volume.disk, disks, done, lambda: task.aborted)
 
-    # The end of a task.
-
-    def _status(self, task: Task, volume: Volume, status: int, taken: int) -> None:
-        self.engine.complete(task, status, b"", taken)
-        self._finish(task, volume)
-
-    def _check(self, task: Task, volume: Volume | None, sense: Sense) -> None:
-        data = self._units.sense_bytes(task.lun, sense)
-        self.engine.complete(task, Status.CHECK_CONDITION, data)
-        if volume is not None:
-            self._finish(task, volume)
-
-    def _fail(self, task: Task, volume: Volume, error: Exception, *, writing: bool) -> None:
-        volume.failed(error)
-        fault = error.fault if isinstance(error, DiskError) else Fault.FAILED
-        self._check(task, volume, for_fault(fault, writing=writing))
-
     def _nowhere(self, task: Task) -> None:
         """A command to a LUN that does not exist: nothing but an answer can come of it."""
         match self._execute(self.nexus, task.lun, task.cdb, task.write_length):
             case do.Reply() as reply:
                 self.engine.complete_read(task, (reply.data,), len(reply.data))
             case do.Check() as check:
-                self._check(task, None, check.sense)
+                self.check(task, None, check.sense)
             case _:
-                self._check(task, None, Sense(Key.ILLEGAL_REQUEST, Code.LOGICAL_UNIT_NOT_SUPPORTED))
-
-    def _wait(self, task: Task, volume: Volume) -> None:
-        """The task is not finished at once: others may see it, order themselves, abort it."""
-        self.engine.defer(task)
-        if task not in volume.tasks.running:
-            volume.tasks.started(task, self)
-
-    def _finish(self, task: Task, volume: Volume) -> None:
-        if task in volume.tasks.running:
-            self._over(task, volume)
-
-    def _over(self, task: Task, volume: Volume) -> None:
-        """A task that others may have waited for is over: run those. Never recursively."""
-        volume.ready.extend(volume.tasks.finished(task))
-        if volume.draining:
-            return
-        volume.draining = True
-        try:
-            while volume.ready:
-                waiting, edge = volume.ready.popleft()
-                if not waiting.aborted:
-                    edge._run(waiting, volume)
-                    edge._send()
-        finally:
-            volume.draining = False
+                self.check(task, None, Sense(Key.ILLEGAL_REQUEST, Code.LOGICAL_UNIT_NOT_SUPPORTED))
 
 
 def _ignored(*_: object) -> None:

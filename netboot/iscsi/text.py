@@ -5,7 +5,7 @@ short ones; a Target Transfer Tag holds the pieces together. An initiator is tol
 target only. Must never answer more than one exchange at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,7 @@ class Piece:
 class Texts:
     """One connection's text exchange."""
 
-    portal: str  #: TargetAddress of our portal
+    portals: Sequence[str]  #: TargetAddress of each of our portals
     _asked: bytearray = field(default_factory=bytearray)
     _answer: bytes = b""  #: what could not be sent yet
 
@@ -84,11 +84,8 @@ class Texts:
                 return [(name, "Reject")]
             if value not in ("All", ""):
                 targets = [target for target in targets if target == value]
-            return [
-                pair
-                for target in targets
-                for pair in (("TargetName", target), ("TargetAddress", self.portal))
-            ]
+            addresses = [("TargetAddress", portal) for portal in self.portals]
+            return [pair for target in targets for pair in (("TargetName", target), *addresses)]
         row = KEYS.get(name)
         if row is None:
             return [(name, "NotUnderstood")]

@@ -114,6 +114,22 @@ class FunctionAnswer(IntEnum):
     REJECTED = 255
 
 
+class LogoutReason(IntEnum):
+    """Why an initiator logs out (section 11.14.1)."""
+
+    SESSION = 0
+    CONNECTION = 1
+    RECOVERY = 2
+
+
+class LogoutAnswer(IntEnum):
+    """Answers to a logout (section 11.15.1)."""
+
+    CLOSED = 0
+    NO_CONNECTION = 1
+    NO_RECOVERY = 2
+
+
 class Order(IntEnum):
     """Task attributes of a SCSI Command (section 11.3.1.1)."""
 
@@ -156,6 +172,12 @@ R2T: Final = Struct(">BB2x4xQIIIIIIII")
 #: MaxCmdSN. NOP-In, Text Response, Logout Response, Task Management Response (byte 2 the
 #: answer) and Reject (byte 2 the reason) all have this form (sections 11.6 to 11.19).
 ANSWER: Final = Struct(">BBBxIQIIIII12x")
+
+#: Async Message (section 11.9): byte 1 is 80h; length, LUN, FFFFFFFFh, StatSN, ExpCmdSN,
+#: MaxCmdSN, AsyncEvent, AsyncVCode, Parameter1 to Parameter3.
+ASYNC: Final = Struct(">BB2xIQI4xIIIBBHHH4x")
+#: AsyncEvent "target requests logout"; Parameter3 is the time in seconds.
+REQUEST_LOGOUT: Final = 1
 
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 #: No key-value pair is longer than this (section 6.1: 63 and 8192 bytes).

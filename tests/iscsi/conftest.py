@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from netboot.iscsi.engine import Connection, Event, Logout, Management
+from netboot.iscsi.engine import Connection, Event
+from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.server import Edge, Volume
 from netboot.iscsi.session import Task
 from netboot.iscsi.transfer import Broken, Filled

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netboot.checksum import digest
-from netboot.iscsi.engine import EARLY_LIMIT, Arrived, Connection, Logout, Management
+from netboot.iscsi.engine import EARLY_LIMIT, Arrived, Connection
+from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.session import Task
 from netboot.iscsi.wire import NO_TAG, Reason
 from netboot.model import Admission, Knock

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from netboot.iscsi.engine import Management
+from netboot.iscsi.requests import Management
 from netboot.iscsi.wire import Function, FunctionAnswer
 
 

@@ -31,7 +31,7 @@ def ask(
 
 
 def texts() -> Texts:
-    return Texts("192.168.77.1:3260,1")
+    return Texts(("192.168.77.1:3260,1",))
 
 
 ANSWER = f"TargetName={TARGET}\0TargetAddress=192.168.77.1:3260,1\0".encode()

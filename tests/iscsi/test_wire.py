@@ -217,3 +217,7 @@ def test_the_rest_of_a_long_cdb(ahs: str, rest: bytes | None) -> None:
     header = bytes.fromhex(ahs)
     pdu = bytes(4) + bytes([len(header) // 4]) + bytes(43) + header + b"data"
     assert wire.extended_cdb(memoryview(pdu)) == rest
+
+
+def test_an_async_message_is_as_long_as_every_header() -> None:
+    assert wire.ASYNC.size == wire.BHS
