@@ -74,6 +74,21 @@ class Settings(Section):
             profiles=profiles,
             hosts=hosts,
             unknown_profile=self.unknown.profile,
+            chap=self.iscsi.chap,
+            algorithms=self.iscsi.algorithms,
+            discovery=self._discovery(),
+        )
+
+    def _discovery(self) -> model.Chap | None:
+        iscsi = self.iscsi
+        if iscsi.discovery_secret is None:
+            return None
+        return model.Chap(
+            name=iscsi.discovery_name,
+            secret=iscsi.discovery_secret,
+            mutual_name=model.MUTUAL_NAME if iscsi.discovery_mutual_secret else "",
+            mutual_secret=iscsi.discovery_mutual_secret or "",
+            algorithms=iscsi.algorithms,
         )
 
 
@@ -90,7 +105,7 @@ def parse(text: str, source: str) -> Settings:
     except ValidationError as error:
         found = within(error, Settings)
     blamed = {mistake.where for mistake in found}
-    rules = (_addresses, _ports, _profiles, _clients, _unknown)
+    rules = (_addresses, _ports, _profiles, _clients, _unknown, _secrets)
     together = settings or draft(Settings, data)
     found += [m for rule in rules for m in rule(together) if not blamed & m.above()]
     if settings is None or found:
@@ -185,6 +200,25 @@ def _unknown(settings: Settings) -> Iterator[Mistake]:
         yield Mistake(("unknown", "policy"), "cannot stand beside profile", unknown.policy)
     if unknown.profile and unknown.profile not in names:
         yield _no_profile(("unknown", "profile"), unknown.profile, names)
+
+
+def _secrets(settings: Settings) -> Iterator[Mistake]:
+    """No secret serves twice: who knows one must not be able to play another part with it
+    (RFC 7143 section 9.2.1)."""
+    tables: list[tuple[Where, str, Section]] = [(("iscsi",), "discovery", settings.iscsi)]
+    tables += [(("client", at), "chap", row) for at, row in enumerate(settings.client)]
+    first: dict[str, Where] = {}
+    for where, prefix, table in tables:
+        keys = f"{prefix}_secret", f"{prefix}_mutual_secret"
+        own, mutual = (getattr(table, key) for key in keys)
+        if own is None and mutual is not None:
+            yield Mistake((*where, keys[1]), f"is of use only beside {keys[0]}")
+        if own is None and isinstance(table, ClientSection) and table.chap_name is not None:
+            yield Mistake((*where, "chap_name"), f"is of use only beside {keys[0]}")
+        for key, value in zip(keys, (own, mutual), strict=True):
+            there = (*where, key)
+            if value is not None and first.setdefault(value, there) != there:
+                yield Mistake(there, f"is the same as {path(first[value])}")
 
 
 def _unique(table: str, key: str, column: Sequence[object]) -> Iterator[Mistake]:

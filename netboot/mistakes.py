@@ -76,6 +76,11 @@ def facts(field: FieldInfo, kind: type) -> Iterator[Any]:
     yield from (item for item in found if isinstance(item, kind))
 
 
+def hidden(field: FieldInfo) -> bool:
+    """Whether a field's value must not be shown: a secret."""
+    return any(fact.hidden for fact in facts(field, Allowed))
+
+
 def allowed(field: FieldInfo) -> str:
     """What a field may be, in words."""
     return next((fact.words for fact in facts(field, Allowed)), "")
@@ -120,7 +125,8 @@ def _translate(found: Mapping[str, Any], model: type[BaseModel]) -> Mistake:
         hint = f"; did you mean {near[0]}?" if near else ""
         return Mistake(where, f"there is no such setting{hint}", allowed=", ".join(known))
     if kind == "value_error":
-        return Mistake(where, str(found["ctx"]["error"]), found["input"], words)
+        value = None if field and hidden(field) else found["input"]
+        return Mistake(where, str(found["ctx"]["error"]), value, words)
     heading = f"[[{where[0]}]]" if field and repeated(field) else f"[{path(where)}]"
     return Mistake(where, f"is not a table; write {heading}", found["input"])
 

@@ -55,6 +55,25 @@ class Client:
     address: IPv4Address | None = None  #: the source address, where one is known (TFTP, HTTP)
 
 
+class ChapDigest(StrEnum):
+    """What may answer a challenge, in the order of its CHAP_A numbers; member names in small
+    letters are hashlib's."""
+
+    MD5 = "MD5"
+    SHA1 = "SHA1"
+    SHA256 = "SHA256"
+    SHA3_256 = "SHA3-256"
+
+    @property
+    def number(self) -> int:
+        """CHAP_A (IANA, "PPP Authentication Algorithms"): 5 to 8."""
+        return 5 + list(ChapDigest).index(self)
+
+
+#: The user name by which we prove ourselves; that of every target here.
+MUTUAL_NAME = "netboot"
+
+
 @dataclass(frozen=True, slots=True)
 class Chap:
     """What an initiator must prove at login (RFC 7143 section 12.1.3), and we to it."""
@@ -105,7 +124,9 @@ class Host:
     profile: str
     address: IPv4Address | None = None  #: reservation
     initiator: str | None = None  #: iSCSI name, where the machine brings its own
-    chap: Chap | None = None  #: what it proves at a login, where it brings its own secret
+    chap_name: str | None = None  #: of its own secret; None: as we would name it
+    chap_secret: str | None = field(default=None, repr=False)  #: where it brings its own
+    chap_mutual_secret: str | None = field(default=None, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -241,6 +262,9 @@ class DiskSpec:
     generation: int = 0
     ephemeral: bool = False  #: flushes need not reach the disk
     read_only: bool = False
+    #: Bytes that a fresh overlay has at least; one that is there keeps its own size, so that it
+    #: makes no other disk of it.
+    room: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netboot.model import DhcpMode, OverlayMode
+from netboot.model import ChapDigest, ChapMode, DhcpMode, OverlayMode
 from netboot.names import (
     Domain,
     FileName,
@@ -21,6 +21,7 @@ from netboot.names import (
     Mac,
     Name,
 )
+from netboot.proofs import ChapModes, ChapName, Digests, Secret
 from netboot.values import (
     Address,
     Addresses,
@@ -121,6 +122,39 @@ class IscsiSection(Section):
         "colon and its MAC address with hyphens.",
         examples=["iqn.2026-11.lab.netboot"],
     )
+    chap: ChapModes = Field(
+        default=ChapMode.OFF,
+        description="What machines prove when they log in. chap: each has a secret, which we make "
+        "and tell its iPXE; mutual: we also prove ourselves to it.",
+        examples=["off"],
+    )
+    chap_digests: Digests = Field(
+        default=tuple(ChapDigest),
+        description="The digests that may prove it; iPXE knows only MD5.",
+        examples=[["MD5", "SHA1", "SHA256", "SHA3-256"]],
+    )
+    discovery_name: ChapName = Field(
+        default="discovery",
+        description="The user name for discovery, where it has a secret.",
+        examples=["discovery"],
+    )
+    discovery_secret: Secret | None = Field(
+        default=None,
+        repr=False,
+        description="What discovery sessions prove by CHAP; none by default.",
+        examples=["choose-your-own"],
+    )
+    discovery_mutual_secret: Secret | None = Field(
+        default=None,
+        repr=False,
+        description="What we prove to discovery sessions that ask for it, as user `netboot`.",
+        examples=["choose-another-1"],
+    )
+
+    @property
+    def algorithms(self) -> tuple[int, ...]:
+        """``chap_digests`` as CHAP_A numbers."""
+        return tuple(digest.number for digest in self.chap_digests)
 
 
 class HttpSection(Section):
@@ -203,6 +237,24 @@ class ClientSection(Section):
         default=None,
         description="Its iSCSI name, where it brings its own instead of taking ours.",
         examples=["iqn.2010-04.org.ipxe:ws1"],
+    )
+    chap_name: ChapName | None = Field(
+        default=None,
+        description="The user name of its own secret; by default its MAC address with hyphens.",
+        examples=["ws1"],
+    )
+    chap_secret: Secret | None = Field(
+        default=None,
+        repr=False,
+        description="Its own secret: it proves that it knows it, whatever iscsi.chap says, and we "
+        "tell it to nobody, so put it into the machine's firmware.",
+        examples=["choose-its-own-1"],
+    )
+    chap_mutual_secret: Secret | None = Field(
+        default=None,
+        repr=False,
+        description="What we prove to it in return, as user `netboot`.",
+        examples=["choose-another-2"],
     )
     variables: Variables = Field(
         default={},

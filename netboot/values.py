@@ -154,7 +154,7 @@ def variables(value: object) -> dict[str, str]:
 Word = TypeVar("Word", bound=StrEnum)
 
 
-def _one_of(words: type[Word], value: object) -> Word:
+def one_of(words: type[Word], value: object) -> Word:
     for word in words:
         if value == word.value:
             return word
@@ -162,11 +162,11 @@ def _one_of(words: type[Word], value: object) -> Word:
 
 
 def overlay_mode(value: object) -> OverlayMode:
-    return _one_of(OverlayMode, value)
+    return one_of(OverlayMode, value)
 
 
 def dhcp_mode(value: object) -> DhcpMode:
-    return _one_of(DhcpMode, value)
+    return one_of(DhcpMode, value)
 
 
 def policy(value: object) -> str:
@@ -185,9 +185,13 @@ def database(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a setting of this type may be, in words: for errors and for the documentation."""
+    """What a setting of this type may be, in words: for errors and for the documentation.
+
+    ``hidden``: what it is in a file is nowhere repeated.
+    """
 
     words: str
+    hidden: bool = False
 
 
 Text: TypeAlias = Annotated[str, PlainValidator(text), Allowed("text")]

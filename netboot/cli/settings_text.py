@@ -12,10 +12,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from netboot.config import Settings
-from netboot.mistakes import allowed, nested, repeated
+from netboot.mistakes import allowed, hidden, nested, repeated
 from netboot.values import Pool
 
 _WIDTH = 78
+#: What stands for a secret in ``--json``.
+_UNSHOWN = "set, and not shown"
 
 
 def toml(value: object) -> str:
@@ -75,24 +77,38 @@ def _comment(text: str) -> list[str]:
 
 
 def in_force(settings: Settings) -> str:
-    """The settings as they are, defaults and all, as a file that means the same."""
+    """The settings as they are, defaults and all, as a file that means the same; but secrets."""
     lines: list[str] = []
-    for name, _model, many in sections():
+    for name, model, many in sections():
+        secret = _secret(model)
         for table in tables(settings, name):
             lines += ["", heading(name, many)]
-            lines += [f"{key} = {toml(value)}" for key, value in table.items() if value is not None]
+            lines += [
+                f"# {key} is set, and not shown" if key in secret else f"{key} = {toml(value)}"
+                for key, value in table.items()
+                if value is not None
+            ]
     return "\n".join(lines[1:]) + "\n"
 
 
 def plain(settings: Settings) -> dict[str, object]:
     """The same for ``--json``."""
     made: dict[str, object] = {}
-    for name, _model, many in sections():
+    for name, model, many in sections():
+        secret = _secret(model)
         found = [
-            {key: _json(value) for key, value in row.items()} for row in tables(settings, name)
+            {
+                key: _UNSHOWN if key in secret and value is not None else _json(value)
+                for key, value in row.items()
+            }
+            for row in tables(settings, name)
         ]
         made[name] = found if many else found[0]
     return made
+
+
+def _secret(model: type[BaseModel]) -> set[str]:
+    return {key for key, field in model.model_fields.items() if hidden(field)}
 
 
 def _json(value: object) -> object:

@@ -15,15 +15,17 @@ from types import MappingProxyType
 from typing import Final
 
 from netboot.errors import WireError
-from netboot.model import Chap
+from netboot.model import Chap, ChapDigest
 
-#: CHAP_A numbers (IANA "PPP Authentication Algorithms") and hashlib's names. tgt takes 7 for
-#: SHA-1; EDK2, LIO and open-iscsi take it for SHA-256, as IANA does.
-ALGORITHMS: Final[Mapping[int, str]] = MappingProxyType(
-    {5: "md5", 6: "sha1", 7: "sha256", 8: "sha3_256"}
+#: By CHAP_A numbers. tgt takes 7 for SHA-1; EDK2, LIO and open-iscsi take it for SHA-256, as
+#: IANA does.
+ALGORITHMS: Final[Mapping[int, ChapDigest]] = MappingProxyType(
+    {digest.number: digest for digest in ChapDigest}
 )
 #: Bytes of a challenge and of an answer that we accept (section 12.1.4: up to 1024).
 CHALLENGE_LIMIT: Final = 1024
+#: Bytes of a challenge of ours that are random; as many follow by which we know it again.
+_RANDOM: Final = 16
 
 
 def read_binary(text: str) -> bytes:
@@ -53,7 +55,29 @@ def read_byte(text: str) -> int | None:
 def response(algorithm: int, identifier: int, secret: str, challenge: bytes) -> bytes:
     """The answer to a challenge (RFC 1994 section 4.1)."""
     message = bytes([identifier]) + secret.encode() + challenge
-    return hashlib.new(ALGORITHMS[algorithm], message, usedforsecurity=False).digest()
+    name = ALGORITHMS[algorithm].name.lower()
+    return hashlib.new(name, message, usedforsecurity=False).digest()
+
+
+def draw_challenge(mark: bytes, entropy: Callable[[int], bytes]) -> bytes:
+    """A challenge of 32 bytes that nobody can foresee, and that ``is_ours`` knows."""
+    random = entropy(_RANDOM)
+    return random + _seal(mark, random)
+
+
+def is_ours(mark: bytes, challenge: bytes) -> bool:
+    """Whether a connection of this service, whichever, once sent this challenge.
+
+    Whoever sends it back wants an answer from us that it can give to us elsewhere (section
+    9.2.1). Known by a seal and not by a list: there is nothing to keep and nothing to fill up.
+    """
+    if len(challenge) != 2 * _RANDOM:
+        return False
+    return hmac.compare_digest(challenge[_RANDOM:], _seal(mark, challenge[:_RANDOM]))
+
+
+def _seal(mark: bytes, random: bytes) -> bytes:
+    return hmac.digest(mark, random, "sha256")[:_RANDOM]
 
 
 class AuthFailure(Exception):
@@ -71,8 +95,17 @@ class ChapExchange:
         self._chap = chap
         self._algorithm = 0
         self._identifier = entropy(1)[0]
-        self._challenge = entropy(32)
+        # Without a mark from the service this conversation still knows its own challenge.
+        self._mark = bytes.fromhex(chap.mark) or entropy(32)
+        self._challenge = draw_challenge(self._mark, entropy)
+        self._mutual = False
         self.done = False
+
+    @property
+    def words(self) -> str:
+        """What was proved, once ``done``: ``CHAP with MD5``, or ``mutual CHAP with MD5``."""
+        kind = "mutual CHAP" if self._mutual else "CHAP"
+        return f"{kind} with {ALGORITHMS[self._algorithm]}" if self.done else ""
 
     def step(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
         """Our keys in answer to the initiator's; AuthFailure when it failed."""
@@ -130,8 +163,8 @@ class ChapExchange:
             raise AuthFailure("CHAP_I is not a number of one byte")
         if not 0 < len(challenge) <= CHALLENGE_LIMIT:
             raise AuthFailure("CHAP_C is empty or too long")
-        if hmac.compare_digest(challenge, self._challenge):
-            raise AuthFailure("our own challenge came back: a reflection attack")
+        if is_ours(self._mark, challenge):
+            raise AuthFailure("a challenge of ours came back: a reflection attack")
         proof = response(self._algorithm, identifier, self._chap.mutual_secret, challenge)
-        self.done = True
+        self.done = self._mutual = True
         return [("CHAP_N", self._chap.mutual_name), ("CHAP_R", "0x" + proof.hex())]
