@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN   := .venv/bin
 
 .PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot conformance \
-        crashtest fuzz lock docs clean
+        crashtest killtest fuzz lock docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ conformance: setup-test ## libiscsi's suite against us and against tgt; writes d
 
 crashtest: setup-test ## 10,000 simulated power cuts under a disk; SEED=n for others
 	@$(BIN)/python tests/crash/crashtest.py $(if $(SEED),--seed $(SEED))
+
+KILLS := 20
+killtest: setup-test ## KILLS=n kills of each of our processes under a guest that writes; SEED=n
+	@$(BIN)/python tests/kill/killtest.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 SECONDS := 60
 # Where atheris has no build for this Python or machine, our own mutations do without it.
