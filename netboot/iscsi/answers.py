@@ -139,9 +139,19 @@ class Answers:
         self._data_in(task, parts, length)
 
     def complete(self, task: Task, status: int, sense: bytes = b"", taken: int = 0) -> None:
-        """A status without data; ``taken`` is what the command moves by its CDB, in bytes."""
-        self.finish(task)
+        """A status without data; ``taken`` is what the command moves by its CDB, in bytes.
+
+        It is held back while write data is under way: a status must not overtake the last
+        Data-Out that the initiator has yet to send (section 11.4.2).
+        """
         session = self.session
+        transfer = task.transfer
+        if transfer is not None and transfer.expected:
+            transfer.refuse()
+            transfer.held = status, sense, taken
+            session.tasks[task.itt] = task
+            return
+        self.finish(task)
         room = task.edtl if task.flags & (READ | WRITE) else 0
         flags, residual = 0x80, 0
         if taken > room:
@@ -149,7 +159,7 @@ class Answers:
         elif taken < room:
             flags, residual = 0x80 | _UNDERFLOW, room - taken
         data = len(sense).to_bytes(2, "big") + sense if sense else b""
-        sent = task.transfer.r2t_sn if task.transfer is not None else 0
+        sent = transfer.r2t_sn if transfer is not None else 0
         head = _pack_response(
             *(0x21, flags, 0, status, len(data), task.itt, self.next_stat_sn()),
             *(session.exp_cmd_sn, session.max_cmd_sn, sent, 0, residual),

@@ -18,14 +18,19 @@ from netboot.iscsi import keys, wire
 from netboot.iscsi.answers import Answers
 from netboot.iscsi.login import Answer, Login, Request, Stage
 from netboot.iscsi.requests import Logout, Management, Requests
-from netboot.iscsi.session import WRITE, Buffer, Session, Task
+from netboot.iscsi.session import READ, WRITE, Buffer, Session, Task
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled, Transfers
-from netboot.iscsi.wire import BHS, NO_TAG, LoginStatus, Op, Reason
+from netboot.iscsi.wire import BHS, FINAL, NO_TAG, Function, LoginStatus, Op, Reason
 from netboot.model import Admission, Knock
 
 #: PDUs that came before a missing one are kept up to this many bytes.
 EARLY_LIMIT: Final = 1 << 20
+#: By byte 1 of a SCSI Command: not bidirectional, for no command of ours is; and F is set where
+#: no data goes to us (section 11.3.1).
+_USUAL: Final = tuple(
+    flags & (READ | WRITE) != READ | WRITE and flags & (FINAL | WRITE) != 0 for flags in range(256)
+)
 _SEQUENCED: Final = frozenset({Op.NOP_OUT, Op.SCSI_COMMAND, Op.TASK_MANAGEMENT, Op.TEXT, Op.LOGOUT})
 
 
@@ -62,7 +67,6 @@ class Connection:
         self._cid = 0
         self.held = False  #: nothing is parsed before a Knock or an Arrived was answered
         self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
-        self._early: dict[int, bytes] = {}  #: whole PDUs behind a gap, by CmdSN
         self._events: list[Event] = []
         self._login_head: tuple[int, bytes] = (0, b"")  #: ITT and ISID of the open request
         self._last: Answer | None = None  #: the answer that waits for ``establish``
@@ -134,6 +138,7 @@ class Connection:
                 and word <= keys.OUR_SEGMENT
                 and itt not in pending
                 and itt != NO_TAG
+                and _USUAL[flags]
                 and (session.max_cmd_sn - cmd_sn) & 0xFFFFFFFF < 0x80000000
             ):
                 start = at + BHS
@@ -147,7 +152,7 @@ class Connection:
                 if flags & WRITE:
                     self._begin(task)
                 at = behind
-                if self._early:
+                if session.early:
                     self._replay()
                 continue
             size = self._size(word)
@@ -199,8 +204,8 @@ class Connection:
             cmd_sn = int.from_bytes(pdu[24:28], "big")
             expected = session.expected(cmd_sn)
             if expected is None:
-                self._early.setdefault(cmd_sn, bytes(pdu))
-                if sum(map(len, self._early.values())) > EARLY_LIMIT:
+                session.early.setdefault(cmd_sn, bytes(pdu))
+                if sum(map(len, session.early.values())) > EARLY_LIMIT:
                     raise WireError("too much came before a missing command")
                 return
             if not expected:
@@ -213,14 +218,27 @@ class Connection:
             if not immediate:
                 session.answered()
             event = self.requests.receive(op, pdu, data, self._targets())
+            if isinstance(event, Management) and event.function == Function.ABORT_TASK:
+                self._forestall(event, pdu)
             if event is not None:
                 self._events.append(event)
-        if self._early:
+        if session.early:
             self._replay()
+
+    def _forestall(self, request: Management, pdu: memoryview) -> None:
+        """ABORT TASK: perhaps of a task that has not come."""
+        session, tag = self.session, request.referenced
+        if tag in session.tasks or any(isinstance(e, Task) and e.itt == tag for e in self._events):
+            return
+        _, own, _, referenced = wire.TASK_MANAGEMENT.unpack_from(pdu)
+        request.forestalled = session.forestall(referenced, own)
 
     def _replay(self) -> None:
         """A gap is closed: handle what came behind it."""
-        early = self._early.pop(self.session.exp_cmd_sn, None)
+        session = self.session
+        while (early := session.early.pop(session.exp_cmd_sn, None)) == b"":
+            session.arrived()
+            session.answered()
         if early is not None:
             self._one(memoryview(early))
 
@@ -231,14 +249,23 @@ class Connection:
         more = wire.extended_cdb(pdu) if pdu[4] else b""
         # The window bounds all commands but immediate ones.
         crowded = len(session.tasks) >= 2 * session.window
-        if session.discovery or itt == NO_TAG or itt in session.tasks or crowded or more is None:
-            reason = Reason.IN_PROGRESS if itt in session.tasks else Reason.PROTOCOL
-            reason = Reason.INVALID_FIELD if more is None else reason
+        reason = None
+        if crowded:
+            reason = Reason.IMMEDIATE
+        elif more is None:
+            reason = Reason.INVALID_FIELD
+        elif itt in session.tasks:
+            reason = Reason.IN_PROGRESS
+        elif session.discovery or itt == NO_TAG or not flags & (FINAL | WRITE):
+            reason = Reason.PROTOCOL
+        elif not _USUAL[flags]:
+            reason = Reason.NOT_SUPPORTED
+        if reason is not None:
             if not immediate:
                 session.not_taken()
-            self.answers.reject(Reason.IMMEDIATE if crowded else reason, bytes(pdu[:BHS]))
+            self.answers.reject(reason, bytes(pdu[:BHS]))
             return
-        cdb += more
+        cdb += more or b""
         task = Task(itt, lun, flags, edtl, cdb, data if len(data) else b"", immediate)
         self._events.append(task)
         if flags & WRITE:

@@ -35,6 +35,12 @@ def abort_all(volume: Shared[S], which: Callable[[S], bool], but: Task | None = 
     return list(dict.fromkeys(side for _, side in found))
 
 
+def forget(side: Side, pending: Mapping[int, Task], which: Callable[[Task], bool]) -> None:
+    """Abort what is over at its volume, but whose status waits for data that is under way."""
+    for task in [task for task in pending.values() if which(task)]:
+        side.abort(task)
+
+
 def manage(
     request: Management,
     side: S,
@@ -47,14 +53,16 @@ def manage(
     match request.function:
         case Function.ABORT_TASK:
             task = pending.get(request.referenced)
-            if task is None or task.lun != request.lun:
+            if task is not None and task.lun == request.lun:
+                side.abort(task)
+            elif not request.forestalled:
                 return FunctionAnswer.NO_TASK
-            side.abort(task)
         case Function.ABORT_TASK_SET | Function.CLEAR_TASK_SET | Function.LUN_RESET:
             if volume is None:
                 return FunctionAnswer.NO_LUN
             only_mine = request.function == Function.ABORT_TASK_SET
             victims = abort_all(volume, lambda other: other is side or not only_mine)
+            forget(side, pending, lambda task: volumes.get(task.lun) is volume)
             if request.function == Function.CLEAR_TASK_SET:
                 others = [other.nexus for other in victims if other is not side]
                 units.commands_cleared(request.lun, others)
@@ -63,6 +71,7 @@ def manage(
         case Function.WARM_RESET | Function.COLD_RESET:
             for every in dict.fromkeys(volumes.values()):
                 abort_all(every, lambda other: True)
+            forget(side, pending, lambda task: True)
             units.reset_target(cold=request.function == Function.COLD_RESET)
         case Function.REASSIGN:
             return FunctionAnswer.NO_REASSIGN

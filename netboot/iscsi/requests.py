@@ -24,6 +24,8 @@ class Management:
     lun: int  #: the field of 8 bytes
     itt: int
     referenced: int  #: Initiator Task Tag of the task meant
+    #: ABORT TASK came before the task did, which now never begins (section 11.6.1).
+    forestalled: bool = False
 
 
 @dataclass(slots=True)
@@ -48,10 +50,12 @@ class Requests:
     ) -> Management | Logout | None:
         """Handle one request whose CmdSN was in its turn; ``targets`` it may know of."""
         _, flags, _, lun, itt, word, _, _, _ = wire.REQUEST.unpack_from(pdu)
-        if op == Op.NOP_OUT:
-            if itt != NO_TAG:  # without a tag it wants no answer
-                echo = bytes(data[: self._answers.chunk])
-                self._answers.answer(Op.NOP_IN, 0x80, 0, lun, itt, NO_TAG, echo)
+        if itt in self._session.tasks:
+            self._reject(pdu, Reason.IN_PROGRESS)
+        elif self._session.discovery and op not in (Op.TEXT, Op.LOGOUT):
+            self._reject(pdu, Reason.PROTOCOL)  # section 4.3: it may ask for targets, and leave
+        elif op == Op.NOP_OUT:
+            self._ping(pdu, data)
         elif op == Op.TASK_MANAGEMENT:
             return Management(flags & 0x7F, lun, itt, word)
         elif op == Op.LOGOUT:
@@ -83,6 +87,14 @@ class Requests:
             *(session.max_cmd_sn, wire.REQUEST_LOGOUT, 0, 0, 0, seconds),
         )
         answers.emit(head)
+
+    def _ping(self, pdu: memoryview, data: memoryview) -> None:
+        _, _, _, lun, itt, _, _, _, _ = wire.REQUEST.unpack_from(pdu)
+        if itt != NO_TAG:
+            echo = bytes(data[: self._answers.chunk])
+            self._answers.answer(Op.NOP_IN, 0x80, 0, lun, itt, NO_TAG, echo)
+        elif not pdu[0] & wire.IMMEDIATE:  # section 11.18: without a tag it takes no CmdSN
+            self._reject(pdu, Reason.PROTOCOL)
 
     def _logout(self, pdu: memoryview, request: Logout) -> Logout | None:
         if request.reason > LogoutReason.RECOVERY:  # section 11.14.1: all others are reserved

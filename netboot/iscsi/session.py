@@ -86,12 +86,24 @@ class Transfer:
     tag: int = wire.NO_TAG  #: its Target Transfer Tag
     data_sn: int = 0  #: DataSN of the next Data-Out
     r2t_sn: int = 0
-    broken: bool = False  #: the initiator broke a rule; the status is on its way
+    broken: bool = False  #: no more data is taken; the status is on its way, or ``held``
+    #: Status, sense and bytes taken, kept back until all data that is under way has come.
+    held: tuple[int, bytes, int] | None = None
 
     @property
     def here(self) -> int:
         """Bytes that have come, from the beginning."""
         return self.start + len(self.burst)
+
+    @property
+    def expected(self) -> bool:
+        """Whether data is under way: unsolicited, or the answer to an R2T."""
+        return self.unsolicited or self.tag != wire.NO_TAG
+
+    def refuse(self) -> None:
+        """Take no more of the data that comes."""
+        self.broken = True
+        self.burst = bytearray()
 
 
 @dataclass(slots=True)
@@ -107,6 +119,8 @@ class Session:
     #: Tasks that were not finished in the breath they came in, by Initiator Task Tag.
     tasks: dict[int, Task] = field(default_factory=dict)
     thirsty: deque[Task] = field(default_factory=deque)  #: tasks that wait for their R2T
+    #: Whole PDUs behind a gap, by CmdSN; an empty one for a command that was aborted unseen.
+    early: dict[int, bytes] = field(default_factory=dict)
     solicited: int = 0
     window: int = WINDOW
     _tag: int = 0
@@ -139,6 +153,17 @@ class Session:
         """
         self.exp_cmd_sn = (self.exp_cmd_sn - 1) & 0xFFFFFFFF
         self.max_cmd_sn = (self.max_cmd_sn - answered) & 0xFFFFFFFF
+
+    def forestall(self, cmd_sn: int, before: int) -> bool:
+        """ABORT TASK for a command that is still to come: its number counts as received.
+
+        So it does when it is in the window and before ``before``, the number of the request
+        itself (section 11.6.1); whether it does. ``early`` keeps its place.
+        """
+        if self.expected(cmd_sn) is False or not wire.after(before, cmd_sn):
+            return False
+        self.early[cmd_sn] = b""
+        return True
 
     def next_tag(self) -> int:
         """A Target Transfer Tag that no pending transfer uses (it wraps after 2^32 - 1)."""

@@ -3,7 +3,8 @@
 A task's data is asked for with R2T in bursts of at most MaxBurstLength; each whole burst
 becomes a ``Filled`` event. All data comes in order (DataPDUInOrder, DataSequenceInOrder = Yes)
 and numbered, and what does not is not written: the task gets the sense that section 11.4.7.2
-names for it (``Broken``). Must never ask for more at a time than the session's budget.
+names for it (``Broken``), after the last Data-Out that is under way. Must never ask for more at
+a time than the session's budget.
 """
 
 from dataclasses import dataclass
@@ -58,14 +59,15 @@ class Transfers:
         parameters = session.parameters
         length = len(task.data)
         follows = not task.flags & FINAL and not parameters.initial_r2t
+        if follows and length < min(parameters.first_burst, task.edtl):
+            task.transfer = Transfer(True, bytearray(task.data))
+            session.tasks[task.itt] = task
         if length and (length > parameters.first_burst or not parameters.immediate_data):
             return self._break(session, task, UNEXPECTED)
         if length > task.edtl:
             return self._break(session, task, INCORRECT)
-        if follows and length < min(parameters.first_burst, task.edtl):
-            task.transfer = Transfer(True, bytearray(task.data))
+        if task.transfer is not None:
             task.data = b""
-            session.tasks[task.itt] = task
         return None
 
     def solicit(self, session: Session, task: Task, length: int) -> Buffer | None:
@@ -95,31 +97,40 @@ class Transfers:
         _, flags, _, _, itt, tag, _, data_sn, offset = wire.DATA_OUT.unpack_from(pdu)
         task = session.tasks.get(itt)
         transfer = task.transfer if task is not None else None
-        if task is None or transfer is None or transfer.broken:
+        if task is None or transfer is None:
             self.ignored += 1
             return None
-        if tag != transfer.tag or (tag == NO_TAG and not transfer.unsolicited):
-            return self._break(session, task, UNEXPECTED)
+        final = bool(flags & FINAL)
+        if transfer.broken:
+            self.ignored += 1
+            if final:
+                self._settle(session, task, transfer)
+            return None
+        if tag != transfer.tag or not transfer.expected:
+            if not data:  # the F that ends a burst which was whole without it
+                self.ignored += 1
+                return None
+            return self._break(session, task, UNEXPECTED, final)
         if data_sn != transfer.data_sn:
-            return self._break(session, task, OUT_OF_SEQUENCE)
+            return self._break(session, task, OUT_OF_SEQUENCE, final)
         if transfer.unsolicited:
             limit = min(session.parameters.first_burst, task.edtl)
         else:
             limit = transfer.start + transfer.length
         end = offset + len(data)
-        if offset != transfer.here or end > limit:
-            return self._break(session, task, INCORRECT)
+        # A burst that ends before its end is an incorrect amount too, also the unsolicited one:
+        # who sends any of it sends FirstBurstLength of it, or all there is (section 11.4.7.2).
+        if offset != transfer.here or end > limit or (final and end < limit):
+            return self._break(session, task, INCORRECT, final)
         transfer.data_sn += 1
         if transfer.unsolicited:
             transfer.burst += data
-            if flags & FINAL or end == limit:
+            if end == limit:
                 transfer.unsolicited = False
                 if transfer.wanted >= 0:
                     return self._next(session, task, transfer, transfer.burst)
             return None
         if end < limit:
-            if flags & FINAL:
-                return self._break(session, task, INCORRECT)
             transfer.burst += data
             return None
         if not transfer.burst:  # one PDU is the burst: nothing is copied
@@ -142,9 +153,7 @@ class Transfers:
         self, session: Session, task: Task, transfer: Transfer, data: Buffer
     ) -> Filled | None:
         """Everything asked for is here: hand it on, and ask for the next burst."""
-        if transfer.tag != NO_TAG:
-            session.solicited -= transfer.length
-            transfer.tag = NO_TAG
+        self._arrived(session, transfer)
         offset = transfer.start
         end = offset + len(data)
         if end >= transfer.wanted:
@@ -180,10 +189,27 @@ class Transfers:
         self._answers.r2t(task, transfer.tag, transfer.r2t_sn, here, ask)
         transfer.r2t_sn += 1
 
-    def _break(self, session: Session, task: Task, asc: int) -> Broken:
-        if task.transfer is None:
-            task.transfer = Transfer(False, bytearray())
-        task.transfer.broken = True
-        task.transfer.burst = bytearray()
+    def _arrived(self, session: Session, transfer: Transfer) -> None:
+        """No data is under way any more."""
+        transfer.unsolicited = False
+        if transfer.tag != NO_TAG:
+            session.solicited -= transfer.length
+            transfer.tag = NO_TAG
+
+    def _settle(self, session: Session, task: Task, transfer: Transfer) -> None:
+        """The last of the data that is not taken has come: the status may go."""
+        self._arrived(session, transfer)
+        if transfer.held is not None:
+            self._answers.complete(task, *transfer.held)
+        self.quench(session)
+
+    def _break(self, session: Session, task: Task, asc: int, final: bool = False) -> Broken:
+        """End a task over a mistake; ``final``: it was made in the last PDU of the burst."""
+        transfer = task.transfer
+        if transfer is None:
+            transfer = task.transfer = Transfer(False, bytearray())
+        transfer.refuse()
+        if final:
+            self._arrived(session, transfer)
         session.tasks[task.itt] = task
         return Broken(task, asc)

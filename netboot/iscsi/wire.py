@@ -145,6 +145,10 @@ class Order(IntEnum):
 #: ExpStatSN; and the CDB of 16 bytes.
 REQUEST: Final = Struct(">BB2xIQIIII16s")
 
+#: Task Management Function Request (section 11.5), from byte 20: Referenced Task Tag, CmdSN,
+#: ExpStatSN, RefCmdSN.
+TASK_MANAGEMENT: Final = Struct(">20xIIII12x")
+
 #: Data-Out (section 11.7): byte 1 F; LUN, ITT, TTT, ExpStatSN, DataSN, Buffer Offset.
 DATA_OUT: Final = Struct(">BB2xIQII4xI4xII4x")
 
