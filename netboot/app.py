@@ -32,7 +32,7 @@ from netboot.dns.zone import Zone
 from netboot.errors import ConfigError, NetbootError
 from netboot.http.server import HttpServer
 from netboot.http.views import Health, Views, jsonable
-from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Stage, canonical_mac
+from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Portal, Stage, canonical_mac
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
 from netboot.service import fitness, ledger, preflight
@@ -118,8 +118,8 @@ class Service:
         )
 
         # The disks.
-        listen = (own, settings.iscsi.port)
-        self._disks = Supervisor(state, listen, self._admit, self._sight.on_disk)
+        portals = (Portal(own, settings.iscsi.port),)
+        self._disks = Supervisor(state, portals, self._admit, self._sight.on_disk)
         await self._disks.start()
         self._parts.push_async_callback(
             self._disks.leave if self._leave_disks else self._disks.stop

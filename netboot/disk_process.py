@@ -4,7 +4,7 @@ Started by ``disks.supervisor``; lives on when the control process ends, and end
 nobody has needed it for a minute. The composition root of everything below it: only this
 module knows both the disks and the line.
 
-    python -m netboot.disk_process --socket PATH --listen ADDRESS:PORT
+    python -m netboot.disk_process --socket PATH --listen ADDRESS:PORT[,TAG] ...
 """
 
 import argparse
@@ -17,17 +17,19 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
 
 from netboot import __version__
+from netboot.boot.initiators import initiator_of
 from netboot.disks import wire
 from netboot.disks.server import Channel
 from netboot.disks.wire import DiskEvent
 from netboot.errors import NetbootError
-from netboot.iscsi.portal import Portal, Report
-from netboot.model import DiskSpec
+from netboot.iscsi.portal import Portals, Report
+from netboot.model import DiskSpec, Portal, SessionLimits, Stage
 from netboot.storage.attach import Goldens, attach
 from netboot.storage.disk import Disk
 
@@ -56,8 +58,14 @@ class ForwardLog(logging.Handler):
             self._loop.call_soon_threadsafe(self._channel.log, record.levelno, record.name, text)
 
 
-async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> None:
-    """Run until told to stop; ConfigError when the address cannot be had."""
+def is_os(isid: str) -> bool:
+    """Whether an operating system logs in with this ISID, and certainly no firmware."""
+    found = initiator_of(isid)
+    return found is not None and found.stage is Stage.OS
+
+
+async def serve(path: Path, listen: Sequence[Portal], orphan_timeout: float) -> None:
+    """Run until told to stop; ConfigError when an address cannot be had."""
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     goldens = Goldens()
@@ -78,37 +86,46 @@ async def serve(path: Path, address: str, port: int, orphan_timeout: float) -> N
             )
         )
 
-    portal = Portal(open_disk, lambda knock: channel.ask(knock), report)
-    listening = await portal.start(address, port)
+    def limit(limits: SessionLimits) -> None:
+        portals.limits = limits
+
+    async def end(mac: str, politely: bool) -> None:
+        await portals.close(mac, politely=politely)
+
+    portals = Portals(open_disk, lambda knock: channel.ask(knock), report, is_os)
+    listening = await portals.start(listen)
+    first = listening[0]
     channel = Channel(
         lambda: wire.Hello(
-            *(os.getpid(), wire.PROTOCOL, address, listening), __version__, portal.sessions
+            *(os.getpid(), wire.PROTOCOL, first.address, first.port),
+            *(__version__, portals.sessions, listening),
         ),
-        portal.counters,
-        portal.close,
+        portals.counters,
+        end,
+        limit,
         ending.set,
     )
     try:
         await channel.start(path)
     except BaseException:
-        await portal.stop()
+        await portals.stop()
         raise
     forward = ForwardLog(channel, loop)
     logging.getLogger().addHandler(forward)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    log.info("listening on %s port %d", address, listening)
-    watch = asyncio.create_task(_orphaned(channel, portal, ending, orphan_timeout))
+    log.info("listening on %s", " ".join(map(str, listening)))
+    watch = asyncio.create_task(_orphaned(channel, portals, ending, orphan_timeout))
     await ending.wait()
     watch.cancel()
     log.info("stopping")
-    await portal.stop()
+    await portals.stop()
     logging.getLogger().removeHandler(forward)
     await channel.close()
 
 
 async def _orphaned(
-    channel: Channel, portal: Portal, ending: asyncio.Event, patience: float
+    channel: Channel, portals: Portals, ending: asyncio.Event, patience: float
 ) -> None:
     """End the process when there has been nobody to serve for ``patience`` seconds; meanwhile,
     see to it that strangers at the door do not fill the disk with what we say of them."""
@@ -117,7 +134,7 @@ async def _orphaned(
     while alone < patience:
         await asyncio.sleep(step)
         shorten_log(sys.stderr.fileno())
-        alone = 0.0 if channel.connected or portal.sessions else alone + step
+        alone = 0.0 if channel.connected or portals.sessions else alone + step
     log.info("no control process and no sessions: ending")
     ending.set()
 
@@ -133,19 +150,25 @@ def shorten_log(handle: int, limit: int = LOG_LIMIT) -> None:
     os.ftruncate(handle, 0)
 
 
-def endpoint(text: str) -> tuple[str, int]:
-    """``ADDRESS:PORT``, an IPv6 address in brackets."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
-    return host.strip("[]"), int(port)
+def portal(text: str) -> Portal:
+    """``ADDRESS:PORT[,TAG]``, an IPv6 address in brackets."""
+    try:
+        return Portal.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the process; the exit code is 2 when it cannot start."""
     parser = argparse.ArgumentParser(prog="netboot.disk_process", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="where we listen for control")
-    parser.add_argument("--listen", type=endpoint, required=True, help="iSCSI ADDRESS:PORT")
+    parser.add_argument(
+        "--listen",
+        type=portal,
+        action="append",
+        required=True,
+        help="an iSCSI portal, ADDRESS:PORT[,TAG]; may be given several times",
+    )
     parser.add_argument(
         "--orphan-timeout",
         type=float,
@@ -157,8 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        address, port = options.listen
-        uvloop.run(serve(options.socket, address, port, options.orphan_timeout))
+        uvloop.run(serve(options.socket, options.listen, options.orphan_timeout))
     except (NetbootError, OSError) as error:
         sys.stderr.write(f"netboot: {error}\n")
         return error.exit_code if isinstance(error, NetbootError) else 2

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from uuid import UUID
 
 _MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
@@ -293,6 +293,55 @@ class Admission:
     luns: tuple[Lun, ...] = ()
     detail: str = ""  #: for the log: why it was refused
     chap: Chap | None = None  #: None: the initiator need not prove anything
+    redirect: str = ""  #: ``address:port`` to go to instead, with status 0101
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """An address that initiators reach our targets at, and the portal group it belongs to.
+
+    The group's tag names the SCSI target port too, which is never 0 (RFC 7143 section 4.4.2).
+    """
+
+    address: str  #: IPv4 or IPv6, without brackets
+    port: int
+    group: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> "Portal":
+        """From ``ADDRESS:PORT[,TAG]``, an IPv6 address in brackets (RFC 7143 section 13.8)."""
+        endpoint, comma, tag = text.partition(",")
+        host, _, port = endpoint.rpartition(":")
+        try:
+            if host.startswith("[") and host.endswith("]"):
+                address = str(IPv6Address(host[1:-1]))
+            else:
+                address = str(IPv4Address(host))
+        except ValueError:
+            raise ValueError("is not ADDRESS:PORT[,TAG], an IPv6 address in brackets") from None
+        if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+            raise ValueError("has no port number behind the address")
+        group = tag if comma else "1"
+        if not (group.isascii() and group.isdecimal() and 1 <= int(group) <= 65535):
+            raise ValueError("has a portal group tag that is not from 1 to 65535")
+        return cls(address, int(port), int(group))
+
+    @property
+    def endpoint(self) -> str:
+        """``address:port``, an IPv6 address in brackets."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.endpoint},{self.group}"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How many sessions there may be: at all targets together, and at one client's."""
+
+    sessions: int = 2048
+    client: int = 16
 
 
 @dataclass(frozen=True, slots=True)

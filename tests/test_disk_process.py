@@ -17,7 +17,7 @@ import pytest
 
 from netboot import disk_process
 from netboot.disks import wire
-from netboot.model import Admission, DiskSpec, Lun
+from netboot.model import Admission, DiskSpec, Lun, Portal
 
 MAC = "52:54:00:12:34:56"
 SIZE = 1 << 20
@@ -26,19 +26,25 @@ SIZE = 1 << 20
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("127.0.0.1:3260", ("127.0.0.1", 3260)),
-        ("[::1]:0", ("::1", 0)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+        ("127.0.0.1:3260", Portal("127.0.0.1", 3260, 1)),
+        ("[::1]:0,7", Portal("::1", 0, 7)),
     ],
 )
-def test_endpoints(text: str, expected: tuple[str, int]) -> None:
-    assert disk_process.endpoint(text) == expected
+def test_portals(text: str, expected: Portal) -> None:
+    assert disk_process.portal(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "3260", ":3260", "a:b", "a:65536", "a:-1"])
-def test_what_is_no_endpoint(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "3260", ":3260", "a:b", "127.0.0.1:65536", "[::1]:1,0"])
+def test_what_is_no_portal(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        disk_process.endpoint(text)
+        disk_process.portal(text)
+
+
+def test_who_may_be_asked_to_log_out() -> None:
+    """iPXE and EDK2 drop the session over a message that they did not ask for."""
+    assert disk_process.is_os("00023d000001") and disk_process.is_os("400001370000")
+    for isid in ("400027231234", "005254001234", "800000000000", ""):
+        assert not disk_process.is_os(isid)
 
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -4,7 +4,7 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from netboot.model import Site, canonical_mac, hyphenated
+from netboot.model import Portal, Site, canonical_mac, hyphenated
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,43 @@ def test_every_usual_spelling_is_one_mac(text: str) -> None:
 def test_anything_else_is_named_in_the_error(text: str) -> None:
     with pytest.raises(ValueError, match="is not a MAC address"):
         canonical_mac(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "portal", "again"),
+    [
+        ("192.168.77.1:3260", Portal("192.168.77.1", 3260, 1), "192.168.77.1:3260,1"),
+        ("192.168.77.1:3260,65535", Portal("192.168.77.1", 3260, 65535), None),
+        ("[fd00::1]:860,2", Portal("fd00::1", 860, 2), None),
+        ("[FD00:0::0:1]:860,2", Portal("fd00::1", 860, 2), "[fd00::1]:860,2"),
+    ],
+)
+def test_a_portal_there_and_back(text: str, portal: Portal, again: str | None) -> None:
+    """iPXE needs the port: without one its parser swaps the default twice."""
+    assert Portal.of(text) == portal and str(portal) == (again or text)
+    assert str(portal) == f"{portal.endpoint},{portal.group}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is not ADDRESS:PORT"),
+        ("192.168.77.1", "is not ADDRESS:PORT"),
+        ("fd00::1:3260", "is not ADDRESS:PORT"),
+        ("[192.168.77.1]:3260", "is not ADDRESS:PORT"),
+        ("disks.lab:3260", "is not ADDRESS:PORT"),
+        ("192.168.77.1:", "no port number"),
+        ("192.168.77.1:65536", "no port number"),
+        ("192.168.77.1:-1", "no port number"),
+        ("192.168.77.1:3260,", "portal group tag"),
+        ("192.168.77.1:3260,0", "portal group tag"),
+        ("192.168.77.1:3260,65536", "portal group tag"),
+        ("192.168.77.1:3260,1,2", "portal group tag"),
+    ],
+)
+def test_what_is_no_portal(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Portal.of(text)
 
 
 def test_names_of_a_client() -> None:

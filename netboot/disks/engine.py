@@ -31,9 +31,10 @@ class Memory:
         return len(self._admitted)
 
     def learn(self, knock: Knock, admission: Admission) -> None:
-        """The control process has answered: a welcome is remembered, a refusal forgets one."""
+        """The control process has answered: a welcome is remembered, and where to go instead;
+        a refusal forgets both."""
         who = _who(knock)
-        if admission.status:
+        if admission.status and not admission.redirect:
             self._admitted.pop(who, None)
             return
         self._admitted[who] = admission

@@ -18,7 +18,7 @@ from netboot.disks import wire
 from netboot.disks.engine import Memory
 from netboot.disks.wire import DiskEvent, Message
 from netboot.errors import ConfigError, WireError
-from netboot.model import Admission, Counters, Knock
+from netboot.model import Admission, Counters, Knock, SessionLimits
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +33,23 @@ UNREAD_LIMIT: Final = 8 << 20
 class Channel:
     """Serves the control process; hands out its answers.
 
-    ``hello`` makes our first line, ``counters`` the present ones, ``forget`` ends a client's
-    sessions and closes its disk, ``stop`` is called when we are told to end.
+    ``hello`` makes our first line, ``counters`` the present ones, ``end`` ends a client's
+    sessions and closes its disk (politely or not), ``limit`` hears how many sessions there may
+    be, ``stop`` is called when we are told to end.
     """
 
     def __init__(
         self,
         hello: Callable[[], wire.Hello],
         counters: Callable[[], Sequence[Counters]],
-        forget: Callable[[str], Awaitable[None]],
+        end: Callable[[str, bool], Awaitable[None]],
+        limit: Callable[[SessionLimits], None],
         stop: Callable[[], None],
     ) -> None:
         self._hello = hello
         self._counters = counters
-        self._forget = forget
+        self._end = end
+        self._limit = limit
         self._stop = stop
         self._memory = Memory()
         self._server: asyncio.Server | None = None
@@ -178,15 +181,17 @@ class Channel:
             case wire.Forget(number, mac, memory):
                 if memory:
                     self._memory.forget(mac)
-                self._spawn(self._forgotten(number, mac))
+                self._spawn(self._forgotten(number, mac, politely=not memory))
+            case wire.Limit(limits):
+                self._limit(limits)
             case wire.Count():
                 self._send(wire.Counted(tuple(self._counters())))
             case wire.Stop():
                 self._stop()
 
-    async def _forgotten(self, number: int, mac: str) -> None:
+    async def _forgotten(self, number: int, mac: str, *, politely: bool) -> None:
         try:
-            await self._forget(mac)
+            await self._end(mac, politely)
         except Exception:
             log.exception("%s: its disk could not be closed", mac)
         self._send(wire.Forgotten(number))

@@ -14,13 +14,14 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from netboot.disks import wire
 from netboot.disks.wire import DiskEvent, Message
 from netboot.errors import ConfigError, NetbootError, WireError
-from netboot.model import Admission, Counters, Knock
+from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ SOCKET_PATH_LIMIT = 107
 class Supervisor:
     """Keeps one disk process alive, and is the only one who talks to it.
 
-    ``state`` is the folder for its socket and its log, ``listen`` the address and port of its
-    iSCSI portal. ``admit`` answers who may log in; ``on_event`` hears what happened to whom.
-    Both are called on this loop, must not block, and must not raise.
+    ``state`` is the folder for its socket and its log, ``portals`` its iSCSI portals.
+    ``admit`` answers who may log in; ``on_event`` hears what happened to whom. Both are called
+    on this loop, must not block, and must not raise.
 
-    >>> disks = Supervisor(state, ("192.168.77.1", 3260), admit, on_event)
+    >>> disks = Supervisor(state, [Portal("192.168.77.1", 3260)], admit, on_event)
     >>> await disks.start()      # ConfigError: the port is in use, ...
     >>> disks.counters()["52:54:00:12:34:56"].reads
     >>> await disks.stop()       # flushes and ends the process
@@ -53,17 +54,19 @@ class Supervisor:
     def __init__(
         self,
         state: Path,
-        listen: tuple[str, int],
+        portals: Sequence[Portal],
         admit: Callable[[Knock], Admission],
         on_event: Callable[[DiskEvent], None],
         python: str = sys.executable,
+        limits: SessionLimits | None = None,
     ) -> None:
         self._socket = state / "disk-0.sock"
         self._log = state / "disk-0.log"
-        self._listen = listen
+        self._portals = tuple(portals)
         self._admit = admit
         self._on_event = on_event
         self._python = python
+        self._limits = limits or SessionLimits()
         self._counters: dict[str, Counters] = {}
         self._counted = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -82,7 +85,8 @@ class Supervisor:
             )
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         reader = await self._adopt() or await self._launch()
-        self._listen = self._listen[0], self.port  # a port that was free to choose stays
+        if self._hello is not None:
+            self._portals = _portals(self._hello)  # a port that was free to choose stays
         self._keeper = asyncio.create_task(self._keep(reader))
 
     async def stop(self) -> None:
@@ -125,8 +129,13 @@ class Supervisor:
 
     @property
     def port(self) -> int:
-        """The iSCSI port it listens on; of interest when ``listen`` said 0."""
-        return self._hello.port if self._hello is not None else self._listen[1]
+        """The port of the first portal; of interest when ``portals`` said 0."""
+        return self._hello.port if self._hello is not None else self._portals[0].port
+
+    def limit(self, limits: SessionLimits) -> None:
+        """So many sessions there may be from now on."""
+        self._limits = limits
+        self._send(wire.Limit(limits))
 
     def counters(self) -> Mapping[str, Counters]:
         """What every client's disk has done, by MAC; at most a second old."""
@@ -174,8 +183,7 @@ class Supervisor:
         if reader is None or self._hello is None:
             return None
         found = self._hello
-        here = self._listen[0], self._listen[1] or found.port
-        if found.protocol == wire.PROTOCOL and (found.address, found.port) == here:
+        if found.protocol == wire.PROTOCOL and _same(self._portals, _portals(found)):
             log.info("adopted disk process %d with %d sessions", found.pid, found.sessions)
             return reader
         log.info("disk process %d is of another release or address: replaced", found.pid)
@@ -208,7 +216,6 @@ class Supervisor:
         Not asyncio's subprocess: its transport kills the child when it is thrown away, and a
         disk process must outlive us.
         """
-        address, port = self._listen
         if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
             self._log.replace(self._log.with_suffix(".log.1"))
         with self._log.open("ab") as words:
@@ -216,7 +223,8 @@ class Supervisor:
             self._process = subprocess.Popen(
                 [
                     *(self._python, "-m", "netboot.disk_process"),
-                    *("--socket", str(self._socket), "--listen", _endpoint(address, port)),
+                    *("--socket", str(self._socket)),
+                    *(f"--listen={portal}" for portal in self._portals),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=words,
@@ -261,6 +269,7 @@ class Supervisor:
             writer.close()
             return None
         self._hello, self._writer = hello, writer
+        self._send(wire.Limit(self._limits))
         self._send(wire.Count())
         return reader
 
@@ -370,5 +379,13 @@ class Supervisor:
                 waiting.set_result(None)  # its sessions ended with the process
 
 
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _portals(hello: wire.Hello) -> tuple[Portal, ...]:
+    """Where a disk process listens; one of an older release names one portal only."""
+    return hello.portals or (Portal(hello.address, hello.port),)
+
+
+def _same(wanted: Sequence[Portal], found: Sequence[Portal]) -> bool:
+    """Whether a disk process listens where it should; port 0 is any port."""
+    ports = [portal.port or other.port for portal, other in zip(wanted, found, strict=False)]
+    chosen = [replace(portal, port=port) for portal, port in zip(wanted, ports, strict=False)]
+    return len(wanted) == len(found) and chosen == list(found)

@@ -16,7 +16,7 @@ from types import MappingProxyType, NoneType
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from netboot.errors import WireError
-from netboot.model import Admission, Counters, Knock
+from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
 
 #: Raised when a message changes so that an older process would misunderstand it.
 PROTOCOL = 1
@@ -60,6 +60,7 @@ class Hello:
     port: int
     release: str = ""
     sessions: int = 0
+    portals: tuple[Portal, ...] = ()  #: all of them; the first is ``address`` and ``port``
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,21 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """End ``mac``'s sessions, close its disk, and (``memory``) forget who it was."""
+    """End ``mac``'s sessions, close its disk, and (``memory``) forget who it was.
+
+    Where it is not forgotten it may come back, and its operating system is asked to log out.
+    """
 
     number: int
     mac: str
     memory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many sessions there may be from now on."""
+
+    limits: SessionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +142,17 @@ class Stop:
 
 
 Message: TypeAlias = (
-    Hello | Asked | Happened | Counted | Forgotten | Logged | Admitted | Forget | Count | Stop
+    Hello
+    | Asked
+    | Happened
+    | Counted
+    | Forgotten
+    | Logged
+    | Admitted
+    | Forget
+    | Limit
+    | Count
+    | Stop
 )
 
 #: Every message under the name it has on the wire.
@@ -145,6 +166,7 @@ MESSAGES: Mapping[str, type[Any]] = MappingProxyType(
         "logged": Logged,
         "admitted": Admitted,
         "forget": Forget,
+        "limit": Limit,
         "count": Count,
         "stop": Stop,
     }

@@ -8,7 +8,7 @@ that error recovery level 0 knows. Must never ping or notify on its own account:
 drop the session over a PDU they did not ask for.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -22,7 +22,7 @@ from netboot.iscsi.session import READ, WRITE, Buffer, Session, Task
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled, Transfers
 from netboot.iscsi.wire import BHS, FINAL, NO_TAG, Function, LoginStatus, Op, Reason
-from netboot.model import Admission, Knock
+from netboot.model import Admission, Knock, Portal
 
 #: PDUs that came before a missing one are kept up to this many bytes.
 EARLY_LIMIT: Final = 1 << 20
@@ -48,12 +48,18 @@ Event: TypeAlias = Task | Filled | Broken | Knock | Arrived | Management | Logou
 class Connection:
     """The protocol's state for one TCP connection.
 
-    ``address`` is the peer's, ``portal`` what SendTargets tells of ours, ``entropy`` gives
-    random bytes for CHAP.
+    ``address`` is the peer's, ``portals`` are all of ours, which SendTargets tells of;
+    ``entropy`` gives random bytes for CHAP, ``group`` is the portal group it came in by.
     """
 
-    def __init__(self, address: str, portal: str, entropy: Callable[[int], bytes]) -> None:
-        self.login = Login(address, entropy)
+    def __init__(
+        self,
+        address: str,
+        portals: Sequence[Portal],
+        entropy: Callable[[int], bytes],
+        group: int = 1,
+    ) -> None:
+        self.login = Login(address, entropy, group)
         self.session = Session(Identity("", b"", ""))
         self.full = False  #: in full-feature phase
         self.ended = ""  #: why this connection must be closed, after what is to be sent
@@ -62,7 +68,7 @@ class Connection:
         self.transfers = Transfers(self.answers)
         self.complete_read = self.answers.complete_read
         self.data_to_send = self.answers.take
-        self.requests = Requests(self.session, self.answers, (portal,))
+        self.requests = Requests(self.session, self.answers, tuple(map(str, portals)))
         self.managed = self.requests.managed
         self._cid = 0
         self.held = False  #: nothing is parsed before a Knock or an Arrived was answered

@@ -18,7 +18,6 @@ from netboot.iscsi.wire import DEFAULT_SEGMENT
 OUR_SEGMENT: Final = 262144
 OUR_BURST: Final = 1048576
 OUR_FIRST_BURST: Final = 262144
-TARGET_PORTAL_GROUP: Final = 1
 
 
 class Rule(StrEnum):

@@ -99,6 +99,7 @@ class Login:
 
     address: str  #: the peer's, for the Knock
     entropy: Callable[[int], bytes]
+    group: int = 1  #: the portal group that the login came in by
     stage: Stage = Stage.START
     identity: Identity | None = None
     discovery: bool = False
@@ -127,11 +128,16 @@ class Login:
         self._held = None
         self.admission = admission
         try:
+            if admission.status == LoginStatus.MOVED_TEMPORARILY:
+                # Section 11.13.5 lets it come before any proof; 13.8 has no tag in it.
+                self.stage = Stage.FAILED
+                there = (("TargetAddress", admission.redirect),)
+                return Answer(status=admission.status, pairs=there, reason=admission.detail)
             if admission.status:
                 raise _Refused(admission.status, admission.detail or "refused")
             if admission.chap is not None:
                 self._chap = ChapExchange(admission.chap, self.entropy)
-            group = ("TargetPortalGroupTag", str(keys.TARGET_PORTAL_GROUP))
+            group = ("TargetPortalGroupTag", str(self.group))
             first = [] if self.discovery else [group]
             return self._answer(request, pairs, first)
         except _Refused as refused:
@@ -207,7 +213,7 @@ class Login:
             # One connection a session: nothing can be added, and none of ours outlives its
             # connection, so there is none to come back to.
             raise _Refused(LoginStatus.NO_SESSION, f"there is no session {request.tsih}")
-        self.identity = Identity(initiator, request.isid, target)
+        self.identity = Identity(initiator, request.isid, target, self.group)
         self._held = request, pairs
         return Knock(initiator, target, self.address, request.isid.hex(), self.discovery)
 

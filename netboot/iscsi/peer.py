@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from netboot.iscsi.engine import Arrived, Connection, Event
@@ -20,7 +20,7 @@ from netboot.iscsi.session import Task
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.wire import Function
-from netboot.model import Knock
+from netboot.model import Admission, Knock, Portal
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class House(Protocol):
     """What a connection needs of the portal it came in by."""
 
     room: memoryview  #: the receive buffer of all connections
+    portals: tuple[Portal, ...]  #: all there are
 
     def entered(self, peer: "Peer") -> None:
         """A connection was opened."""
@@ -62,8 +63,9 @@ class House(Protocol):
 class Peer(asyncio.BufferedProtocol):
     """One initiator's connection."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, portal: Portal) -> None:
         self._house = house
+        self._portal = portal
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: list[Event] = []  #: events that wait until the initiator reads
@@ -72,6 +74,7 @@ class Peer(asyncio.BufferedProtocol):
         self.engine: Connection
         self.edge: Edge | None = None
         self.closed = False
+        self.gone = asyncio.Event()  #: the connection has ended
         self.address = ""
 
     @property
@@ -84,15 +87,13 @@ class Peer(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        here = transport.get_extra_info("sockname")
         there = transport.get_extra_info("peername")
-        if here is None or there is None:  # it was reset before it was accepted
+        if there is None:  # it was reset before it was accepted
             self.closed = True
             self._transport.abort()
             return
         self.address = str(there[0])
-        host = f"[{here[0]}]" if ":" in here[0] else here[0]
-        self.engine = Connection(self.address, f"{host}:{here[1]},1", os.urandom)
+        self.engine = Connection(self.address, self._house.portals, os.urandom, self._portal.group)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -107,7 +108,11 @@ class Peer(asyncio.BufferedProtocol):
         return self._house.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._guard(self.engine.receive(self._house.room[:nbytes]))
+        try:
+            self._handle(self.engine.receive(self._house.room[:nbytes]))
+            self.send()
+        except Exception:
+            self._failed()
 
     def eof_received(self) -> bool:
         return False
@@ -119,7 +124,7 @@ class Peer(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._full = False
         backlog, self._backlog = self._backlog, []
-        self._guard(backlog)
+        self._guard(lambda: backlog)
         self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -128,14 +133,16 @@ class Peer(asyncio.BufferedProtocol):
         why = self._why or self.engine.ended or (f"{exc}" if exc else "closed by the initiator")
         self._transport = None
         self._finish()
+        self.gone.set()
         self._house.left(self, why)
 
     # What the portal calls.
 
-    def admit(self, events: list[Event]) -> None:
-        """Go on after a Knock, with what ``engine.admit`` returned."""
-        self._guard(events)
-        self._read_on()
+    def admit(self, admission: Admission) -> None:
+        """Go on after a Knock."""
+        if not self.closed:
+            self._guard(lambda: self.engine.admit(admission))
+            self._read_on()
 
     def establish(self, edge: Edge | None, tsih: int) -> None:
         """The session begins."""
@@ -143,13 +150,18 @@ class Peer(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self.edge = edge
-        self._guard(self.engine.establish(tsih))
+        self._guard(lambda: self.engine.establish(tsih))
         self._read_on()
 
     def refuse(self, status: int, reason: str) -> None:
         """The login ends without a session."""
-        self.engine.refuse(status, reason)
-        self._guard([])
+        if not self.closed:
+            self._guard(lambda: self.engine.refuse(status, reason))
+
+    def ask_to_leave(self, seconds: int) -> None:
+        """Ask the initiator to log out; only an operating system understands it."""
+        if not self.closed:
+            self._guard(lambda: self.engine.requests.ask_to_leave(seconds))
 
     def probe(self) -> None:
         """Find out soon whether the other end is still there: TCP asks it every second.
@@ -211,14 +223,18 @@ class Peer(asyncio.BufferedProtocol):
         if self.edge is not None:
             self.edge.close()
 
-    def _guard(self, events: list[Event]) -> None:
-        """Handle events and send; whatever goes wrong ends this connection only."""
+    def _guard(self, step: Callable[[], list[Event] | None]) -> None:
+        """Take a step of the engine, handle what follows, and send; whatever goes wrong ends
+        this connection only."""
         try:
-            self._handle(events)
+            self._handle(step() or ())
             self.send()
         except Exception:
-            log.exception("a session of %s failed", self.identity.initiator or self.address)
-            self.close("an internal error; see the log")
+            self._failed()
+
+    def _failed(self) -> None:
+        log.exception("a session of %s failed", self.identity.initiator or self.address)
+        self.close("an internal error; see the log")
 
     def _handle(self, events: Iterable[Event]) -> None:
         edge = self.edge

@@ -1,48 +1,44 @@
-"""The portal: who comes in, whose disks are open, who has to leave (RFC 7143 section 6.3).
+"""The portals: who comes in, who may stay, who has to leave (RFC 7143 sections 4.4.1 and 6.3).
 
-A ``Target`` is one client's open disks with the sessions at them. It is opened by the first
-login and stays open for a while after the last session, so that a machine that comes back
-finds its disks warm and its reservations in place. Must never refuse a login because of a dead
-session, nor close a disk that a worker is busy with.
+All portals lead to the same targets; a client's disks are opened and closed by
+``open_targets``. Must never refuse a login because of a dead session, never let a newcomer throw
+out anybody but its own older sessions, and never send firmware what it did not ask for.
 """
 
 import asyncio
-import contextlib
+import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from netboot.errors import ConfigError
 from netboot.iscsi.engine import Arrived
+from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.peer import Peer
-from netboot.iscsi.server import Attach, Edge, Volume
+from netboot.iscsi.server import Attach, Edge
 from netboot.iscsi.target import displaced
-from netboot.iscsi.volume import Done, Tally
 from netboot.iscsi.wire import LoginStatus
-from netboot.model import Admission, Counters, Knock, Lun
-from netboot.scsi.primary import lun_fields
-from netboot.scsi.target import LogicalUnits
-from netboot.scsi.unit import Unit
+from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
 from netboot.sparing import Sparing
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BUFFER: Final = 512 << 10
-#: Threads for cold reads and flushes of all disks.
-WORKERS: Final = 8
 #: Connections that have not logged in yet, and discovery sessions, which anybody may have; the
 #: oldest gives way.
 HALF_OPEN_LIMIT: Final = 512
 BACKLOG: Final = 1024
-#: Seconds that connections have to end when the portal stops.
+#: Seconds that connections have to end when the portals stop.
 STOP_TIMEOUT: Final = 5.0
-#: Seconds that a client's disks stay open after its last session.
-LINGER: Final = 30.0
+#: Seconds that operating systems have to log out before a planned end of their sessions. A
+#: Linux with iscsid does it within milliseconds; one whose disk was attached by an initramfs
+#: alone has nobody to hear the request.
+GRACE: Final = 3
+STOPPING: Final = "the target is stopping"
 
 
 class Kind(StrEnum):
@@ -69,25 +65,12 @@ class Report:
 Admit: TypeAlias = Callable[[Knock], Awaitable[Admission]]
 
 
-@dataclass(slots=True, eq=False)
-class Target:
-    """One client's open disks, and the sessions at them."""
-
-    mac: str
-    name: str
-    luns: tuple[Lun, ...]
-    units: LogicalUnits
-    volumes: dict[int, Volume]  #: by LUN field
-    tally: Tally
-    peers: dict[Peer, None] = field(default_factory=dict)  #: in the order of their logins
-    linger: asyncio.TimerHandle | None = None
-
-
-class Portal:
-    """One listening address and everything behind it.
+class Portals:
+    """The listening addresses and everything behind them.
 
     ``attach`` opens a disk (in a worker), ``admit`` says who may log in, ``report`` hears what
-    happened; the last two are called on the loop.
+    happened; the last two are called on the loop. ``is_os`` knows by an ISID (hex) whether an
+    operating system speaks, which may be asked to log out.
     """
 
     def __init__(
@@ -95,80 +78,96 @@ class Portal:
         attach: Attach,
         admit: Admit,
         report: Callable[[Report], None],
+        is_os: Callable[[str], bool] = lambda isid: False,
         linger: float = LINGER,
     ) -> None:
         self.room = memoryview(bytearray(RECEIVE_BUFFER))
-        self._attach = attach
+        self.portals: tuple[Portal, ...] = ()
+        self.limits = SessionLimits()
         self._admit = admit
         self._report = report
-        self._linger = linger
-        self._pool = ThreadPoolExecutor(WORKERS, "disk")
-        self._server: asyncio.Server | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._targets: dict[str, Target] = {}
-        self._tallies: dict[str, Tally] = {}
-        self._doors: dict[str, asyncio.Lock] = {}
+        self._is_os = is_os
+        self._targets = OpenTargets(attach, self._failed, self._spawn, linger)
+        self._servers: list[asyncio.Server] = []
         self._outside: dict[Peer, None] = {}  #: connections without a session
         self._discovering: dict[Peer, None] = {}
         self._connected: set[Peer] = set()
-        self._all_left = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._tsih = 0
         self._stopping = False
         self._sparing = Sparing()
 
-    async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port. ConfigError when the address cannot be had."""
-        self._loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    async def start(self, portals: Sequence[Portal]) -> tuple[Portal, ...]:
+        """Listen; returns the portals, a port 0 replaced by the one that was free.
+
+        ConfigError when one of the addresses cannot be had; then none is listened on.
+        """
+        loop = asyncio.get_running_loop()
+        socks: list[socket.socket] = []
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((address, port))
-        except OSError as error:
-            sock.close()
-            raise ConfigError(
-                f"iSCSI cannot listen on {address} port {port}: {os.strerror(error.errno or 0)}: "
-                f"stop who has it (ss -ltnp 'sport = :{port}' names it), or change iscsi.port"
-            ) from error
-        self._server = await self._loop.create_server(
-            lambda: Peer(self), sock=sock, backlog=BACKLOG
-        )
-        return int(sock.getsockname()[1])
+            for portal in portals:
+                socks.append(_bound(portal))
+            self.portals = tuple(
+                replace(portal, port=int(sock.getsockname()[1]))
+                for portal, sock in zip(portals, socks, strict=True)
+            )
+            for portal, sock in zip(self.portals, socks, strict=True):
+                self._servers.append(
+                    await loop.create_server(
+                        lambda portal=portal: Peer(self, portal),  # type: ignore[misc]
+                        sock=sock,
+                        backlog=BACKLOG,
+                    )
+                )
+        except BaseException:
+            for server in self._servers:
+                server.close()
+            for sock in socks:
+                sock.close()
+            raise
+        return self.portals
 
     async def stop(self) -> None:
-        """Refuse new logins ("try later"), flush and close every disk, then stop listening."""
+        """Refuse new logins ("try later"), let operating systems log out, flush and close every
+        disk, then stop listening."""
         self._stopping = True
-        for mac in list(self._targets):
-            await self.close(mac, "the target is stopping")
-        if self._server is not None:
-            self._server.close()
+        await self._farewell(peer for target in self._targets for peer in target.peers)
+        while there := list(self._targets):  # one may just be opening
+            for target in there:
+                await self.close(target.mac, STOPPING)
+        for server in self._servers:
+            server.close()
         for peer in [*self._outside, *self._discovering]:
-            peer.close("the target is stopping")
+            peer.close(STOPPING)
         for errand in list(self._errands):
             errand.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
-        if self._connected:
-            self._all_left.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_left.wait(), STOP_TIMEOUT)
-        self._pool.shutdown()
+        await _gone(self._connected, STOP_TIMEOUT)
+        self._targets.dismiss()
 
-    async def close(self, mac: str, why: str = "closed by the operator") -> None:
-        """End a client's sessions and close its disks; harmless when there are none."""
-        async with self._door(mac):
+    async def close(
+        self, mac: str, why: str = "closed by the operator", *, politely: bool = False
+    ) -> None:
+        """End a client's sessions and close its disks; harmless when there are none.
+
+        ``politely``: an operating system is asked to log out before.
+        """
+        async with self._targets.door(mac):
             target = self._targets.get(mac)
-            if target is not None:
-                await self._shut(target, why)
+            if target is None:
+                return
+            if politely:
+                await self._farewell(target.peers)
+            await self._shut(target, why)
 
     @property
     def sessions(self) -> int:
         """Sessions there are now."""
-        return sum(len(target.peers) for target in self._targets.values())
+        return self._targets.sessions
 
     def counters(self) -> list[Counters]:
         """What every client's disk has done since this process first opened it."""
-        return [tally.counters() for tally in self._tallies.values()]
+        return self._targets.counters()
 
     # What connections call (``peer.House``).
 
@@ -179,7 +178,7 @@ class Portal:
         self._connected.add(peer)
 
     def knocked(self, peer: Peer, knock: Knock) -> None:
-        self._send_on_errand(self._ask(peer, knock))
+        self._spawn(self._ask(peer, knock))
 
     def arrived(self, peer: Peer, arrived: Arrived) -> None:
         if arrived.session.discovery:
@@ -189,38 +188,31 @@ class Portal:
             self._discovering[peer] = None
             peer.establish(None, self._next_tsih())
         else:
-            self._send_on_errand(self._settle(peer, arrived.admission))
+            self._spawn(self._settle(peer, arrived.admission))
 
     def left(self, peer: Peer, why: str) -> None:
         self._outside.pop(peer, None)
         self._discovering.pop(peer, None)
         self._connected.discard(peer)
-        if not self._connected:
-            self._all_left.set()
-        if peer.edge is None:
-            if peer.identity.initiator or why != "closed by the initiator":
-                kind = "named" if peer.identity.initiator else "nameless"
-                more = self._sparing.more(kind, self._loop.time())
-                if more is not None:
-                    log.info("%s: a connection ended: %s%s", peer.address, why, more)
-            return
-        for target in self._targets.values():
-            if peer in target.peers:
-                self._leave(target, peer, why)
-                break
+        target = self._targets.of(peer) if peer.edge is not None else None
+        if target is not None:
+            self._leave(target, peer, why)
+        elif peer.edge is None and (peer.identity.initiator or why != "closed by the initiator"):
+            kind = "named" if peer.identity.initiator else "nameless"
+            more = self._sparing.more(kind, asyncio.get_running_loop().time())
+            if more is not None:
+                log.info("%s: a connection ended: %s%s", peer.address, why, more)
 
     def disconnect_all(self, peer: Peer) -> None:
-        for target in self._targets.values():
-            if peer in target.peers:
-                for every in list(target.peers):
-                    every.hang_up("target cold reset")
-                break
+        target = self._targets.of(peer)
+        for every in list(target.peers) if target is not None else ():
+            every.hang_up("target cold reset")
 
     # Logging in.
 
     async def _ask(self, peer: Peer, knock: Knock) -> None:
         if self._stopping:
-            admission = Admission(LoginStatus.OUT_OF_RESOURCES, detail="the target is stopping")
+            admission = Admission(LoginStatus.OUT_OF_RESOURCES, detail=STOPPING)
         else:
             admission = await self._admit(knock)
         if admission.status:
@@ -228,52 +220,49 @@ class Portal:
                 *("%s at %s is refused with %04x: %s", knock.initiator, knock.address),
                 *(admission.status, admission.detail),
             )
-        if not peer.closed:
-            peer.admit(peer.engine.admit(admission))
+        peer.admit(admission)
 
     async def _settle(self, peer: Peer, admission: Admission) -> None:
         """Give a session its target: open it if need be, and make others give way."""
         mac = admission.mac
-        async with self._door(mac):
+        async with self._targets.door(mac):
             if self._stopping:
-                peer.refuse(LoginStatus.OUT_OF_RESOURCES, "the target is stopping")
+                peer.refuse(LoginStatus.OUT_OF_RESOURCES, STOPPING)
                 return
             target = self._targets.get(mac)
-            if target is not None and (target.luns, target.name) != (
-                admission.luns,
-                admission.target,
-            ):
+            if target is not None and not target.is_what(admission):
                 await self._shut(target, "the client has another disk now")
                 target = None
             if target is None:
                 try:
-                    target = await self._open(admission)
+                    target = await self._targets.open(admission)
                 except Exception as error:
                     log.info("%s: its disk cannot be opened: %s", mac, error)  # the report is loud
                     self._say(peer, mac, Kind.ERROR, str(error))
-                    if not peer.closed:
-                        # Class 3: who boots tries again; class 2 would be final.
-                        peer.refuse(LoginStatus.UNAVAILABLE, str(error))
+                    # Class 3: who boots tries again; class 2 would be final.
+                    peer.refuse(LoginStatus.UNAVAILABLE, str(error))
                     return
-            if peer.closed:
-                self._start_linger(target)
-                return
-            self._welcome(peer, target)
+            if not peer.closed:
+                self._welcome(peer, target)
+            if not target.peers:
+                self._targets.unused(target)
 
     def _welcome(self, peer: Peer, target: Target) -> None:
-        gone, probed = displaced(peer.identity, target.peers)
+        identity = peer.identity
+        gone, probed = displaced(identity, target.peers)
         for old in gone:
-            self._leave(target, old, "the same initiator port has logged in again")
-            old.close("the same initiator port has logged in again")
+            self._end(target, old, "the same initiator port has logged in again")
+        if not self._make_room(peer, target):
+            detail = "there are as many sessions as there may be"
+            self._say(peer, target.mac, Kind.ERROR, f"{identity.initiator}: {detail}")
+            peer.refuse(LoginStatus.OUT_OF_RESOURCES, detail)
+            return
         for old in probed:
             old.probe()
-        if target.linger is not None:
-            target.linger.cancel()
-            target.linger = None
+        self._targets.in_use(target)
         self._outside.pop(peer, None)
         target.peers[peer] = None
         target.tally.sessions += 1
-        identity = peer.identity
         edge = Edge(
             peer.engine,
             target.units,
@@ -286,100 +275,60 @@ class Portal:
         self._say(peer, target.mac, Kind.LOGIN, "")
         peer.establish(edge, self._next_tsih())
 
+    def _make_room(self, peer: Peer, target: Target) -> bool:
+        """Whether another session may begin; older ones of the same initiator give way to it."""
+        limits, there = self.limits, target.peers
+        excess = 1 + max(len(there) - limits.client, self.sessions - limits.sessions)
+        if excess <= 0:
+            return True
+        mine = [old for old in there if old.identity.initiator == peer.identity.initiator]
+        if excess > len(mine):
+            return False
+        for old in mine[:excess]:
+            self._end(target, old, "the same initiator has too many sessions")
+        return True
+
+    # Leaving.
+
+    async def _farewell(self, peers: Iterable[Peer]) -> None:
+        """Ask the sessions of operating systems to log out, and give them a little time."""
+        asked = [peer for peer in peers if self._is_os(peer.identity.isid.hex())]
+        for peer in asked:
+            peer.ask_to_leave(GRACE)
+        await _gone(asked, GRACE)
+
+    async def _shut(self, target: Target, why: str) -> None:
+        """End all sessions of a target and close its disks."""
+        for peer in list(target.peers):
+            self._end(target, peer, why)
+        await self._targets.close(target)
+
+    def _end(self, target: Target, peer: Peer, why: str) -> None:
+        self._leave(target, peer, why)
+        peer.close(why)
+
     def _leave(self, target: Target, peer: Peer, why: str) -> None:
         target.peers.pop(peer, None)
         log.info("%s at %s has left: %s", peer.identity.initiator, peer.address, why)
         self._say(peer, target.mac, Kind.LOGOUT, why)
         if not target.peers:
-            self._start_linger(target)
+            self._targets.unused(target)
+
+    # Small things.
 
     def _say(self, peer: Peer, mac: str, kind: Kind, detail: str) -> None:
         who = peer.identity
         report = Report(mac, kind, who.initiator, peer.address, detail, who.isid.hex())
         self._report(report)
 
-    # Opening and closing disks.
-
-    async def _open(self, admission: Admission) -> Target:
-        mac, name = admission.mac, admission.target
-        tally = self._tallies.setdefault(mac, Tally(mac))
-        units: list[Unit] = []
-        volumes: dict[int, Volume] = {}
-        opened: list[Volume] = []
-        try:
-            for lun in admission.luns:
-                disk = await self._loop.run_in_executor(self._pool, self._attach, lun.disk)
-                unit = Unit(
-                    *(lun.number, disk.size, lun.serial),
-                    target_name=name,
-                    read_only=disk.read_only,
-                    thin=lun.thin,
-                    removable=lun.removable,
-                    physical_block_exponent=lun.physical_block_exponent,
-                )
-                volume = Volume(
-                    name=f"{mac} LUN {lun.number}",
-                    block=unit.block_size,
-                    tally=tally,
-                    submit=self._submit,
-                    sync=disk.flush,
-                    on_error=lambda text: self._report(Report(mac, Kind.ERROR, detail=text)),
-                    disk=disk,
-                )
-                opened.append(volume)
-                units.append(unit)
-                volumes |= dict.fromkeys(lun_fields(lun.number), volume)
-            target = Target(mac, name, admission.luns, LogicalUnits(units), volumes, tally)
-        except BaseException:
-            for volume in opened:
-                volume.disk.close()
-            raise
-        self._targets[mac] = target
-        return target
-
-    async def _shut(self, target: Target, why: str) -> None:
-        """End all sessions of a target, wait for its workers, flush and close its disks."""
-        if target.linger is not None:
-            target.linger.cancel()
-        for peer in list(target.peers):
-            self._leave(target, peer, why)
-            peer.close(why)
-        if target.linger is not None:
-            target.linger.cancel()
-        self._targets.pop(target.mac, None)
-        for volume in dict.fromkeys(target.volumes.values()):
-            if volume.jobs:
-                idle = asyncio.Event()
-                volume.on_idle = idle.set
-                await idle.wait()
-            try:
-                await self._loop.run_in_executor(self._pool, volume.disk.close)
-            except Exception as error:
-                volume.failed(error)
-
-    def _start_linger(self, target: Target) -> None:
-        if target.linger is not None:
-            target.linger.cancel()
-        target.linger = self._loop.call_later(
-            self._linger, lambda: self._send_on_errand(self._retire(target))
-        )
-
-    async def _retire(self, target: Target) -> None:
-        async with self._door(target.mac):
-            if self._targets.get(target.mac) is target and not target.peers:
-                await self._shut(target, "")
-
-    # Small things.
-
-    def _door(self, mac: str) -> asyncio.Lock:
-        """Only one at a time opens, closes or enters a client's target."""
-        return self._doors.setdefault(mac, asyncio.Lock())
+    def _failed(self, mac: str, text: str) -> None:
+        self._report(Report(mac, Kind.ERROR, detail=text))
 
     def _next_tsih(self) -> int:
         self._tsih = self._tsih % 0xFFFF + 1
         return self._tsih
 
-    def _send_on_errand(self, errand: Awaitable[None]) -> None:
+    def _spawn(self, errand: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(errand)
         self._errands.add(task)
         task.add_done_callback(self._returned)
@@ -389,11 +338,41 @@ class Portal:
         if not task.cancelled() and task.exception() is not None:
             log.error("a login failed", exc_info=task.exception())
 
-    def _submit(self, do: Callable[[], object], done: Done) -> None:
-        def finished(future: "Future[object]") -> None:
-            error = future.exception()
-            known = error if error is None or isinstance(error, Exception) else OSError(str(error))
-            result = None if error is not None else future.result()
-            self._loop.call_soon_threadsafe(done, result, known)
 
-        self._pool.submit(do).add_done_callback(finished)
+async def _gone(peers: Iterable[Peer], patience: float) -> None:
+    """Wait until all these connections have ended, but no longer than ``patience`` seconds."""
+    waiting = [asyncio.ensure_future(peer.gone.wait()) for peer in peers]
+    if not waiting:
+        return
+    try:
+        await asyncio.wait(waiting, timeout=patience)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _bound(portal: Portal) -> socket.socket:
+    """A socket at this address; ConfigError says why it cannot be had, and what to do."""
+    family = socket.AF_INET6 if ":" in portal.address else socket.AF_INET
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((portal.address, portal.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        advice = (
+            "give an interface that address, or take it out of iscsi.portals"
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+            else f"stop who has it (ss -ltnp 'sport = :{portal.port}' names it), "
+            "or change iscsi.port or iscsi.portals"
+        )
+        raise ConfigError(
+            f"iSCSI cannot listen on {portal.address} port {portal.port}: "
+            f"{os.strerror(error.errno or 0)}: {advice}"
+        ) from error
+    return sock

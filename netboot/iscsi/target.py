@@ -1,4 +1,4 @@
-"""Names and numbers of a target: iSCSI names, portals, LUNs, and which session gives way.
+"""Names and numbers of a target: iSCSI names, LUNs, and which session gives way.
 
 Names are RFC 7143 section 4.2.7 (and RFC 3722), LUN formats SAM-5 section 4.7, session
 identity RFC 7143 section 4.4.3. Pure values and functions.
@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
-
-from netboot.iscsi.keys import TARGET_PORTAL_GROUP
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f,;=/\\]+")
 NAME_LIMIT = 223
@@ -26,21 +24,6 @@ def valid_name(name: str) -> bool:
     Its form (iqn, eui, naa) is not policed: who may log in is decided by the whole name.
     """
     return len(name.encode()) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Portal:
-    """An address that initiators reach us at."""
-
-    address: str
-    port: int
-    group: int = TARGET_PORTAL_GROUP
-
-    @property
-    def text(self) -> str:
-        """``address:port,group``, as in TargetAddress (section 13.8)."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port},{self.group}"
 
 
 def lun_number(field: int) -> int | None:
@@ -65,11 +48,15 @@ def lun_field(number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a session is: initiator name and ISID to a target (its one portal group)."""
+    """Who a session is: the initiator port (name, ISID) and the target port (name, tag).
+
+    The same ISID through another portal group is another nexus (section 4.4.3).
+    """
 
     initiator: str
     isid: bytes
     target: str
+    group: int = 1  #: portal group tag
 
     @property
     def nexus(self) -> str:
@@ -96,12 +83,12 @@ S = TypeVar("S", bound=HasIdentity)
 def displaced(newcomer: Identity, sessions: Iterable[S]) -> tuple[list[S], list[S]]:
     """Which of a target's sessions give way to a newcomer, and which must show they are alive.
 
-    The same initiator port (name, ISID, target) is a reinstatement: the old one gives way
-    (section 6.3.5). Another ISID of the same name may be a second path of a living system
-    (Windows boots over two), or what a machine that was reset has left behind: iPXE draws a
-    new ISID for every connection and never logs out, and an OS that takes over from firmware
-    brings its own. Those are probed: the machine that has just logged in answers for its dead
-    connections with a TCP reset, and for living ones with an acknowledgement.
+    The same nexus (name and ISID, target and portal group) is a reinstatement: the old one
+    gives way (section 6.3.5). Another ISID or group of the same name may be a second path of a
+    living system (Windows boots over two), or what a machine that was reset has left behind:
+    iPXE draws a new ISID for every connection and never logs out, and an OS that takes over
+    from firmware brings its own. Those are probed: the machine that has just logged in answers
+    for its dead connections with a TCP reset, and for living ones with an acknowledgement.
     """
     gone: list[S] = []
     probed: list[S] = []

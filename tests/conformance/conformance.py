@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from netboot.disks.supervisor import Supervisor
-from netboot.model import Admission, DiskSpec, Lun
+from netboot.model import Admission, DiskSpec, Lun, Portal
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
@@ -169,7 +169,7 @@ async def ours(folder: Path, names: Sequence[str], kinds: Sequence[Kind]) -> Row
         for number, kind in enumerate(KINDS)
     )
     admission = Admission(0, "52:54:00:00:00:01", NAME, luns)
-    disks = Supervisor(folder, ("127.0.0.1", 0), lambda _: admission, lambda _: None)
+    disks = Supervisor(folder, (Portal("127.0.0.1", 0),), lambda _: admission, lambda _: None)
     await disks.start()
     try:
         url = f"iscsi://127.0.0.1:{disks.port}/{NAME}"

@@ -66,6 +66,17 @@ def test_the_newest_disk_counts_for_every_name_of_a_client() -> None:
     assert memory.answer(os) == admission(2)
 
 
+def test_where_to_go_instead_is_remembered() -> None:
+    """A server that is drained stays so while its control process is away."""
+    memory = Memory()
+    away = Admission(0x0101, MAC, TARGET, redirect="10.0.0.2:3260")
+    memory.learn(KNOCK, admission())
+    memory.learn(KNOCK, away)
+    assert memory.answer(KNOCK) == away
+    memory.forget(MAC)
+    assert memory.answer(KNOCK).status == UNAVAILABLE
+
+
 def test_a_discovery_does_not_change_the_disk() -> None:
     memory = Memory()
     memory.learn(KNOCK, admission(1))

@@ -12,7 +12,7 @@ import pytest
 from netboot.disks import server, wire
 from netboot.disks.server import Channel
 from netboot.disks.wire import DiskEvent, Kind
-from netboot.model import Admission, Counters, Knock
+from netboot.model import Admission, Counters, Knock, SessionLimits
 
 KNOCK = Knock("iqn.a", "iqn.t", "10.0.0.9")
 WELCOME = Admission(0, "52:54:00:12:34:56", "iqn.t")
@@ -53,12 +53,18 @@ class Rig:
         self.forgotten: list[str] = []
         self.stopped = 0
         self.controls: list[Control] = []
-        self.channel = Channel(self.hello, lambda: list(self.rows), self.forget, self.stop)
+        self.polite: list[bool] = []
+        self.limits: list[SessionLimits] = []
+        self.channel = Channel(
+            *(self.hello, lambda: list(self.rows), self.forget),
+            *(self.limits.append, self.stop),
+        )
 
     def hello(self) -> wire.Hello:
         return wire.Hello(42, wire.PROTOCOL, "127.0.0.1", 3260)
 
-    async def forget(self, mac: str) -> None:
+    async def forget(self, mac: str, politely: bool) -> None:
+        self.polite.append(politely)
         if mac == "trouble":
             raise OSError("no")
         self.forgotten.append(mac)
@@ -219,10 +225,19 @@ def test_forgetting(play: Any) -> None:
         control.say(wire.Forget(1, WELCOME.mac, memory=False), wire.Forget(2, "trouble"))
         answers = {(await control.hear_a(wire.Forgotten)).number for _ in range(2)}
         assert answers == {1, 2} and rig.forgotten == [WELCOME.mac]
+        assert rig.polite == [True, False]  # who may come back is asked to log out before
         assert rig.channel._memory.answer(KNOCK) == WELCOME
         control.say(wire.Forget(3, WELCOME.mac))
         await control.hear_a(wire.Forgotten)
         assert rig.channel._memory.answer(KNOCK).status == 0x0301
+
+    play(scene)
+
+
+def test_limits(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        (await rig.control()).say(wire.Limit(SessionLimits(7, 2)))
+        await rig.until(lambda: rig.limits == [SessionLimits(7, 2)])
 
     play(scene)
 

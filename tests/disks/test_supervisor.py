@@ -15,7 +15,7 @@ from netboot.disks import wire
 from netboot.disks.supervisor import Supervisor
 from netboot.disks.wire import DiskEvent
 from netboot.errors import ConfigError
-from netboot.model import Admission, Knock
+from netboot.model import Admission, Knock, Portal
 
 WELCOME = Admission(0, "52:54:00:12:34:56", "iqn.t")
 
@@ -36,7 +36,9 @@ class Rig:
         return WELCOME
 
     def make(self, port: int = 0) -> Supervisor:
-        self.all.append(Supervisor(self.state, ("127.0.0.1", port), self.admit, self.events.append))
+        self.all.append(
+            Supervisor(self.state, [Portal("127.0.0.1", port)], self.admit, self.events.append)
+        )
         return self.all[-1]
 
     async def start(self, port: int = 0) -> Supervisor:
@@ -186,7 +188,7 @@ def test_a_port_in_use_is_one_clear_line(play: Any) -> None:
                 await rig.start(port)
         assert str(error.value) == (
             f"iSCSI cannot listen on 127.0.0.1 port {port}: Address already in use: stop who has "
-            f"it (ss -ltnp 'sport = :{port}' names it), or change iscsi.port"
+            f"it (ss -ltnp 'sport = :{port}' names it), or change iscsi.port or iscsi.portals"
         )
         assert "\n" not in str(error.value)
 
@@ -195,9 +197,8 @@ def test_a_port_in_use_is_one_clear_line(play: Any) -> None:
 
 def test_a_python_that_cannot_run_it(tmp_path: Path) -> None:
     async def main() -> None:
-        made = Supervisor(
-            tmp_path, ("127.0.0.1", 0), lambda knock: WELCOME, lambda event: None, "/bin/false"
-        )
+        here = [Portal("127.0.0.1", 0)]
+        made = Supervisor(tmp_path, here, lambda knock: WELCOME, lambda event: None, "/bin/false")
         with pytest.raises(ConfigError, match=r"did not start; see .*disk-0\.log"):
             await made.start()
 
@@ -207,7 +208,7 @@ def test_a_python_that_cannot_run_it(tmp_path: Path) -> None:
 def test_a_state_folder_too_deep_for_a_socket(tmp_path: Path) -> None:
     async def main() -> None:
         deep = tmp_path / ("x" * 120)
-        made = Supervisor(deep, ("127.0.0.1", 0), lambda knock: WELCOME, lambda event: None)
+        made = Supervisor(deep, [Portal("127.0.0.1", 0)], lambda knock: WELCOME, lambda event: None)
         with pytest.raises(ConfigError, match=r"choose a shorter \[site\] state"):
             await made.start()
 

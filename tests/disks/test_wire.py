@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from netboot.disks import wire
 from netboot.disks.wire import MESSAGES, DiskEvent, Kind
 from netboot.errors import WireError
-from netboot.model import Admission, Chap, Counters, DiskSpec, Knock, Lun
+from netboot.model import (
+    Admission,
+    Chap,
+    Counters,
+    DiskSpec,
+    Knock,
+    Lun,
+    Portal,
+    SessionLimits,
+)
 
 SPEC = DiskSpec("/g.raw", 4096, "sha256:x", "/o.qcow2", 3, True, False)
 ADMISSION = Admission(
@@ -34,6 +43,9 @@ EVERY: list[Any] = [
     wire.Admitted(7, ADMISSION),
     wire.Admitted(8, Admission(0x0203)),
     wire.Forget(3, "52:54:00:12:34:56", False),
+    wire.Limit(SessionLimits(10, 2)),
+    wire.Hello(1, 1, "::1", 1, portals=(Portal("::1", 1, 2), Portal("10.0.0.1", 3))),
+    wire.Admitted(9, Admission(0x0101, "m", redirect="10.0.0.2:3260")),
     wire.Count(),
     wire.Stop(),
 ]

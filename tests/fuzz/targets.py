@@ -24,7 +24,7 @@ from netboot.dns.zone import Zone
 from netboot.errors import ImageError, WireError
 from netboot.http.files import parse_range
 from netboot.iscsi.engine import Arrived, Connection
-from netboot.model import Admission, Chap, DhcpMode, DiskSpec, Knock
+from netboot.model import Admission, Chap, DhcpMode, DiskSpec, Knock, Portal
 from netboot.ndp.engine import Engine as Ndp
 from netboot.rooted import resolve
 from netboot.scsi.action import Action, Check, Collect, Compare, Extents, Reply
@@ -179,7 +179,7 @@ def _login(data: bytes) -> None:
     """Frame 0: [who answers the Knock, size of the pieces]; then a PDU a frame."""
     frames = split(data)
     head = (frames[0] if frames else b"").ljust(2, b"\0")
-    engine = Connection("10.0.0.9", "10.0.0.1:3260,1", lambda n: bytes(range(1, n + 1)))
+    engine = Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(range(1, n + 1)))
     stream = b"".join(frames[1:])
     piece = max(head[1] or len(stream) or 1, len(stream) // 64)
     sent = bytearray()

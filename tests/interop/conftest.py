@@ -14,7 +14,7 @@ import uvloop
 
 from netboot.disks.supervisor import Supervisor
 from netboot.disks.wire import DiskEvent
-from netboot.model import Admission, Chap, DiskSpec, Knock, Lun
+from netboot.model import Admission, Chap, DiskSpec, Knock, Lun, Portal
 
 MAC = "52:54:00:12:34:56"
 NAME = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -49,9 +49,9 @@ class IscsiTarget:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        listen = "127.0.0.1", 0
+        portals = [Portal("127.0.0.1", 0)]
         self.disks = Supervisor(
-            self.state, listen, self._admit, self.events.append, python=self._python
+            self.state, portals, self._admit, self.events.append, python=self._python
         )
         await self.disks.start()
         self.port = self.disks.port

@@ -16,7 +16,7 @@ from netboot.iscsi.server import Edge, Volume
 from netboot.iscsi.session import Task
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.volume import Done, Tally
-from netboot.model import Admission
+from netboot.model import Admission, Portal
 from netboot.scsi.primary import lun_fields
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
@@ -223,7 +223,7 @@ class Session:
 
     def __init__(self, bench: "Bench", *pairs: str, isid: bytes = ISID, cmd_sn: int = 1) -> None:
         self.initiator = Initiator(cmd_sn)
-        self.engine = Connection("10.0.0.9", "10.0.0.1:3260,1", lambda n: bytes(range(n)))
+        self.engine = Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(range(n)))
         names = (f"InitiatorName={NAME}", f"TargetName={TARGET}", "SessionType=Normal")
         login = self.initiator.login(0x87, *names, *pairs, isid=isid)
         self.engine.receive(memoryview(login))

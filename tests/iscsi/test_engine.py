@@ -12,7 +12,7 @@ from netboot.iscsi.engine import EARLY_LIMIT, Arrived, Connection
 from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.session import Task
 from netboot.iscsi.wire import NO_TAG, Reason
-from netboot.model import Admission, Knock
+from netboot.model import Admission, Knock, Portal
 
 NAME, TARGET = "iqn.a:b", "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
 WELCOME = Admission(0, "52:54:00:12:34:56", TARGET)
@@ -21,7 +21,7 @@ DISCOVERY = (f"InitiatorName={NAME}", "SessionType=Discovery")
 
 
 def connection() -> Connection:
-    return Connection("10.0.0.9", "10.0.0.1:3260,1", lambda n: bytes(n))
+    return Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(n))
 
 
 def feed(engine: Connection, data: bytes) -> list[Any]:

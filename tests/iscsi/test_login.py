@@ -211,6 +211,24 @@ def test_discovery_has_no_target_and_no_portal_group() -> None:
     assert login.stage is Stage.FULL
 
 
+def test_the_portal_group_is_the_one_it_came_in_by() -> None:
+    login = Login("10.0.0.9", lambda n: bytes(n), 7)
+    assert isinstance(login.receive(request(T | 1, *NAMES, "AuthMethod=None")), Knock)
+    assert said(login.admit(WELCOME))[0] == "TargetPortalGroupTag=7"
+    assert login.identity == Identity(NAME, ISID, TARGET, 7)
+
+
+@pytest.mark.parametrize("chap", [None, CHAP])
+@pytest.mark.parametrize("method", ["None", "CHAP,None"])
+def test_a_redirect_comes_before_any_proof(chap: Chap | None, method: str) -> None:
+    """RFC 7143 section 11.13.5; in 13.8: no portal group tag behind it. Nothing is answered to
+    keys that were offered, as nothing is agreed."""
+    moved = Admission(0x0101, "m", TARGET, detail="drained", chap=chap, redirect="10.0.0.2:3260")
+    login, answer = begin(request(T | 1, *NAMES, f"AuthMethod={method}"), moved)
+    pairs = (("TargetAddress", "10.0.0.2:3260"),)
+    assert answer == Answer(0, 0x0101, pairs, "drained") and login.stage is Stage.FAILED
+
+
 def answer_to(challenge: list[str], algorithm: int, chap: Chap) -> list[str]:
     keys = dict(pair.split("=", 1) for pair in challenge)
     assert keys["CHAP_A"] == str(algorithm)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.engine import Arrived, Connection
-from netboot.model import Admission, Chap, Knock
+from netboot.model import Admission, Chap, Knock, Portal
 
 NAME = "iqn.2026-11.lab.netboot:client.52-54-00-12-34-56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -465,7 +465,7 @@ LOGINS: list[tuple[str, Admission, Build, int | None]] = [
 def test_in_a_login(
     initiator: Any, pdus: Any, admission: Admission, build: Build, status: int | None
 ) -> None:
-    engine = Connection("10.0.0.9", "10.0.0.1:3260,1", lambda n: bytes(range(1, n + 1)))
+    engine = Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(range(1, n + 1)))
     for pdu in build(initiator):
         events = engine.receive(memoryview(bytearray(pdu)))
         while events:

@@ -14,8 +14,8 @@ import uvloop
 from netboot.errors import ConfigError
 from netboot.iscsi import portal as module
 from netboot.iscsi.peer import Peer
-from netboot.iscsi.portal import Kind, Portal, Report
-from netboot.model import Admission, DiskSpec, Knock, Lun
+from netboot.iscsi.portal import Kind, Portals, Report
+from netboot.model import Admission, DiskSpec, Knock, Lun, Portal, SessionLimits
 
 MAC = "52:54:00:12:34:56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -83,7 +83,8 @@ class House:
         self.admission = Admission(0, MAC, TARGET, (Lun(0, SPEC, "525400123456"),))
         self.refusal: Exception | None = None
         self.clients: list[Client] = []
-        self.portal = Portal(self.attach, self.admit, self.reports.append, linger=0.05)
+        self.portal = Portals(self.attach, self.admit, self.reports.append, self.is_os, linger=0.05)
+        self.systems: set[str] = set()
         self.port = 0
 
     def attach(self, spec: DiskSpec) -> Any:
@@ -91,6 +92,9 @@ class House:
             raise self.refusal
         self.disks.append(self._memory(spec.size))
         return self.disks[-1]
+
+    def is_os(self, isid: str) -> bool:
+        return isid in self.systems
 
     async def admit(self, knock: Knock) -> Admission:
         self.knocks.append(knock)
@@ -122,7 +126,8 @@ def play(
     def run(scene: Scene) -> House:
         async def main() -> House:
             house = House(memory, initiator, pdus)
-            house.port = await house.portal.start("127.0.0.1", 0)
+            (here,) = await house.portal.start([Portal("127.0.0.1", 0)])
+            house.port = here.port
             try:
                 await scene(house)
             finally:
@@ -307,9 +312,9 @@ def test_a_port_in_use_is_one_clear_line() -> None:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            portal = Portal(lambda spec: None, None, lambda report: None)  # type: ignore[arg-type, return-value]
+            portal = Portals(lambda spec: None, None, lambda report: None)  # type: ignore[arg-type, return-value]
             with pytest.raises(ConfigError, match=f"port {port}: Address already in use"):
-                await portal.start("127.0.0.1", port)
+                await portal.start([Portal("127.0.0.1", port)])
 
     asyncio.run(main())
 
@@ -448,6 +453,7 @@ def test_a_dead_session_of_the_same_name_is_found_by_tcp(play: Any) -> None:
 
 def test_a_hundred_connections_share_one_receive_buffer(play: Any) -> None:
     async def scene(house: House) -> None:
+        house.portal.limits = SessionLimits(100, 100)
         clients = [house.client(struct.pack(">HI", 2, n)) for n in range(100)]
         assert not any(await asyncio.gather(*(c.login(house.port) for c in clients)))
         await asyncio.gather(*(client.ready() for client in clients))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netboot.iscsi import target
-from netboot.iscsi.target import Identity, Portal, displaced
+from netboot.iscsi.target import Identity, displaced
 
 NAME = "iqn.2026-11.lab.netboot:client.52-54-00-12-34-56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -32,15 +32,6 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a\tb", "a,b", "a;b", "a/b", "a\x00b", "x" * 224])
 def test_what_is_no_name(name: str) -> None:
     assert not target.valid_name(name)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [("192.168.77.1", "192.168.77.1:3260,1"), ("fd00::1", "[fd00::1]:3260,1")],
-)
-def test_a_portal_is_written_with_its_port(address: str, expected: str) -> None:
-    """iPXE needs the port: without one its parser swaps the default twice."""
-    assert Portal(address, 3260).text == expected
 
 
 @pytest.mark.parametrize(
@@ -98,6 +89,14 @@ def test_the_same_port_is_reinstated_and_others_of_the_name_are_probed() -> None
     gone, probed = displaced(identity("00023d000001"), [other_path, same, stranger, elsewhere])
     assert gone == [same]
     assert probed == [other_path]
+
+
+def test_the_same_isid_by_another_portal_group_is_another_nexus() -> None:
+    """RFC 7143 section 4.4.3: the nexus is the initiator port and the target port."""
+    first = Old(identity("00023d000001"))
+    again = Identity(NAME, bytes.fromhex("00023d000001"), TARGET, group=2)
+    assert displaced(again, [first]) == ([], [first])
+    assert displaced(again, [first, Old(again)]) == ([Old(again)], [first])
 
 
 def test_two_living_sessions_of_one_windows_stay() -> None:

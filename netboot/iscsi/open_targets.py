@@ -1,0 +1,185 @@
+"""Which clients' disks are open: opened by the first login, closed some time after the last.
+
+A ``Target`` is one client's open disks with the sessions at them. It stays open for a while
+after its last session, so that a machine that comes back finds its disks warm and its
+reservations in place. Who may enter is decided elsewhere (``portal``). Must never close a disk
+that a worker is busy with, nor open one client's disks twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from netboot.iscsi.peer import Peer
+from netboot.iscsi.server import Attach, Volume
+from netboot.iscsi.volume import Done, Tally
+from netboot.model import Admission, Counters, Lun
+from netboot.scsi.primary import lun_fields
+from netboot.scsi.target import LogicalUnits
+from netboot.scsi.unit import Unit
+
+log = logging.getLogger(__name__)
+
+#: Threads for cold reads and flushes of all disks.
+WORKERS: Final = 8
+#: Seconds that a client's disks stay open after its last session.
+LINGER: Final = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """One client's open disks, and the sessions at them."""
+
+    mac: str
+    name: str
+    luns: tuple[Lun, ...]
+    units: LogicalUnits
+    volumes: dict[int, Volume]  #: by LUN field
+    tally: Tally
+    peers: dict[Peer, None] = field(default_factory=dict)  #: in the order of their logins
+    linger: asyncio.TimerHandle | None = None
+
+    def is_what(self, admission: Admission) -> bool:
+        """Whether these are the disks that an admission grants."""
+        return (self.luns, self.name) == (admission.luns, admission.target)
+
+
+class OpenTargets:
+    """All targets whose disks are open.
+
+    ``attach`` opens a disk (in a worker); ``on_error`` hears of which client's disk something
+    went wrong, and what; ``spawn`` lets something go on beside.
+    """
+
+    def __init__(
+        self,
+        attach: Attach,
+        on_error: Callable[[str, str], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        linger: float = LINGER,
+    ) -> None:
+        self._attach = attach
+        self._on_error = on_error
+        self._spawn = spawn
+        self._linger = linger
+        self._pool = ThreadPoolExecutor(WORKERS, "disk")
+        self._targets: dict[str, Target] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._doors: dict[str, asyncio.Lock] = {}
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(tuple(self._targets.values()))
+
+    def get(self, mac: str) -> Target | None:
+        """A client's target, if it is open."""
+        return self._targets.get(mac)
+
+    def of(self, peer: Peer) -> Target | None:
+        """The target that a session is at."""
+        return next((target for target in self._targets.values() if peer in target.peers), None)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions there are now."""
+        return sum(len(target.peers) for target in self._targets.values())
+
+    def counters(self) -> list[Counters]:
+        """What every client's disk has done since this process first opened it."""
+        return [tally.counters() for tally in self._tallies.values()]
+
+    def door(self, mac: str) -> asyncio.Lock:
+        """Only one at a time opens, closes or enters a client's target."""
+        return self._doors.setdefault(mac, asyncio.Lock())
+
+    # Opening and closing; behind the door.
+
+    async def open(self, admission: Admission) -> Target:
+        """Open the disks of an admission; any exception says why that cannot be."""
+        mac, name = admission.mac, admission.target
+        tally = self._tallies.setdefault(mac, Tally(mac))
+        loop = asyncio.get_running_loop()
+        units: list[Unit] = []
+        volumes: dict[int, Volume] = {}
+        opened: list[Volume] = []
+        try:
+            for lun in admission.luns:
+                disk = await loop.run_in_executor(self._pool, self._attach, lun.disk)
+                unit = Unit(
+                    *(lun.number, disk.size, lun.serial),
+                    target_name=name,
+                    read_only=disk.read_only,
+                    thin=lun.thin,
+                    removable=lun.removable,
+                    physical_block_exponent=lun.physical_block_exponent,
+                )
+                volume = Volume(
+                    name=f"{mac} LUN {lun.number}",
+                    block=unit.block_size,
+                    tally=tally,
+                    submit=self._submit,
+                    sync=disk.flush,
+                    on_error=lambda text: self._on_error(mac, text),
+                    disk=disk,
+                )
+                opened.append(volume)
+                units.append(unit)
+                volumes |= dict.fromkeys(lun_fields(lun.number), volume)
+            target = Target(mac, name, admission.luns, LogicalUnits(units), volumes, tally)
+        except BaseException:
+            for volume in opened:
+                volume.disk.close()
+            raise
+        self._targets[mac] = target
+        return target
+
+    async def close(self, target: Target) -> None:
+        """Wait for the workers of a target without sessions, then flush and close its disks."""
+        self.in_use(target)
+        self._targets.pop(target.mac, None)
+        loop = asyncio.get_running_loop()
+        for volume in dict.fromkeys(target.volumes.values()):
+            if volume.jobs:
+                idle = asyncio.Event()
+                volume.on_idle = idle.set
+                await idle.wait()
+            try:
+                await loop.run_in_executor(self._pool, volume.disk.close)
+            except Exception as error:
+                volume.failed(error)
+
+    def in_use(self, target: Target) -> None:
+        """Somebody has come: it is not closed."""
+        if target.linger is not None:
+            target.linger.cancel()
+            target.linger = None
+
+    def unused(self, target: Target) -> None:
+        """The last session has gone: it is closed, unless somebody comes in time."""
+        self.in_use(target)
+        loop = asyncio.get_running_loop()
+        target.linger = loop.call_later(self._linger, lambda: self._spawn(self._retire(target)))
+
+    async def _retire(self, target: Target) -> None:
+        async with self.door(target.mac):
+            if self._targets.get(target.mac) is target and not target.peers:
+                await self.close(target)
+
+    # Small things.
+
+    def dismiss(self) -> None:
+        """Every disk is closed: wait for the workers, and let them go."""
+        self._pool.shutdown()
+
+    def _submit(self, do: Callable[[], object], done: Done) -> None:
+        loop = asyncio.get_running_loop()
+
+        def finished(future: "Future[object]") -> None:
+            error = future.exception()
+            known = error if error is None or isinstance(error, Exception) else OSError(str(error))
+            result = None if error is not None else future.result()
+            loop.call_soon_threadsafe(done, result, known)
+
+        self._pool.submit(do).add_done_callback(finished)
