@@ -1,15 +1,17 @@
-"""Commands that take long, in steps: EXTENDED COPY, SANITIZE and WRITE ATOMIC.
+"""Commands that take long, in steps: copying, sanitizing, atomic writes, what is remembered.
 
 A job is a generator: between two ``yield`` it runs on the loop, and may write; what it yields a
 worker does meanwhile (None: nothing but letting others go first; FLUSH: a flush in its turn).
 Knows no sockets and no files. Must never keep the loop for longer than one step.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from netboot.iscsi.volume import Shared
-from netboot.scsi.action import Action, Atomic, Check, Copy, Reply, Sanitize
+from netboot.scsi.action import Action, Amend, Atomic, Check, Copy, Keep, Reply, Sanitize
 from netboot.scsi.sense import for_fault
 
 #: Bytes that are written, and that are unmapped, in one step.
@@ -40,10 +42,14 @@ class Writable(Protocol):
 
 
 #: The Actions that are done here.
-Long: TypeAlias = Sanitize | Copy | Atomic
+Long: TypeAlias = Sanitize | Copy | Atomic | Amend
 FLUSH: Final = "flush"
 Want: TypeAlias = "Callable[[], object] | str | None"
 Job: TypeAlias = Generator[Want, Any, None]
+
+
+#: Hears why something ended too soon, or None.
+Over: TypeAlias = Callable[[Exception | None], None]
 
 
 class StoppedError(Exception):
@@ -76,63 +82,131 @@ def run(
     resume(None, None)
 
 
-def begin(
-    action: Long,
-    volume: Shared[Any],
-    disk: Writable,
-    disks: Mapping[int, Writable],
-    done: Callable[[Action], None],
-    unwanted: Callable[[], bool],
-) -> None:
-    """Do what ``action`` wants of ``disk``, or of the target's ``disks`` by LUN.
+@dataclass(slots=True)
+class Errand:
+    """An Action that takes long, and all that follows from it.
 
-    ``done`` hears what to answer. A copy ends when it is ``unwanted``; nobody can stop a
-    sanitize operation, as nobody could say what is left of the data then.
+    ``disks`` are the target's by LUN, of which ``closed`` tells whether one may not be used.
+    ``done`` hears what to answer; ``begun`` is called when a sanitize operation is about to
+    touch the disk. A copy ends when it is ``unwanted``; nobody can stop a sanitize operation, as
+    nobody could say what is left of the data then.
     """
-    copied = 0
 
-    def progress(number: int) -> None:
-        nonlocal copied
-        copied = number
+    volume: Shared[Any]
+    disk: Writable
+    disks: Mapping[int, Writable]
+    done: Callable[[Action], None]
+    unwanted: Callable[[], bool] = lambda: False
+    begun: Callable[[Sanitize], None] = lambda action: None
+    closed: Callable[[int], bool] = lambda lun: False
 
-    def ended(error: Exception | None) -> None:
+    def go(self, action: Action) -> None:
+        """Do what ``action`` wants, then what follows from that, until there is an answer."""
+        match action:
+            case Copy():
+                self._copy(action)
+            case Atomic():
+                self._write(action)
+            case Sanitize():
+                self._sanitize(action)
+            case Amend():
+                self._amend(action)
+            case _:
+                self.done(action)
+
+    def _report(self, error: Exception | None) -> None:
         if error is not None and not isinstance(error, StoppedError):
-            volume.failed(error)
-        if isinstance(action, Copy):
-            done(action.then(copied, error is not None))
-        elif isinstance(action, Atomic):
-            fault = str(getattr(error, "fault", "failed"))
-            done(Check(for_fault(fault, writing=True)) if error is not None else Reply())
-        else:
-            done(action.then(error is None))
+            self.volume.failed(error)
 
-    if isinstance(action, Copy):
-        run(volume, copying(action, disks, progress), ended, unwanted)
-    elif isinstance(action, Atomic):
-        in_turn(volume, lambda over: run(volume, writing(action, disk), over), ended)
-    else:
-        run(volume, sanitizing(action, disk), ended)
+    def _copy(self, action: Copy) -> None:
+        copied = 0
+
+        def progress(number: int) -> None:
+            nonlocal copied
+            copied = number
+
+        def ended(error: Exception | None) -> None:
+            self._report(error)
+            self.go(action.then(copied, error is not None))
+
+        job = copying(action, self.disks, progress, self.closed)
+        run(self.volume, job, ended, self.unwanted)
+
+    def _write(self, action: Atomic) -> None:
+        def start(over: Over) -> None:
+            run(self.volume, writing(action, self.disk), over)
+
+        def ended(error: Exception | None) -> None:
+            self._report(error)
+            fault = str(getattr(error, "fault", "failed"))
+            self.go(Check(for_fault(fault, writing=True)) if error is not None else Reply())
+
+        in_turn(self.volume.atomic, start, ended)
+
+    def _sanitize(self, action: Sanitize) -> None:
+        def start(over: Over) -> None:
+            self.begun(action)
+            run(self.volume, sanitizing(action, self.disk), over)
+
+        def ended(error: Exception | None) -> None:
+            self._report(error)
+            if not isinstance(error, StoppedError):  # else it goes on when the disk is open again
+                self.go(action.then(error is None))
+
+        in_turn(self.volume.atomic, start, ended)
+
+    def _amend(self, action: Amend) -> None:
+        follows: list[Action] = []
+
+        def start(over: Over) -> None:
+            run(self.volume, amending(action, self.volume, follows), over)
+
+        def ended(error: Exception | None) -> None:
+            self._report(error)
+            if follows:
+                self.go(follows[0])
+            elif not isinstance(error, StoppedError):
+                self.done(Check(for_fault("failed", writing=True)))
+
+        in_turn(self.volume.amending, start, ended)
 
 
 def _nothing() -> None:
     """A breath for the others."""
 
 
-Over: TypeAlias = Callable[[Exception | None], None]
-
-
-def in_turn(volume: Shared[Any], start: Callable[[Over], None], ended: Over) -> None:
-    """Start an atomic write when those before it are over: a disk has one intent at a time."""
+def in_turn(turns: deque[Callable[[], None]], start: Callable[[Over], None], ended: Over) -> None:
+    """Start something when those before it are over."""
 
     def over(error: Exception | None) -> None:
-        volume.atomic.popleft()
-        if volume.atomic:
-            volume.atomic[0]()
-        ended(error)
+        turns.popleft()
+        others = bool(turns)  # whoever comes from now on to an empty queue starts by itself
+        try:
+            ended(error)
+        finally:
+            if others:
+                turns[0]()
 
-    volume.atomic.append(lambda: start(over))
-    if len(volume.atomic) == 1:
-        volume.atomic[0]()
+    turns.append(lambda: start(over))
+    if len(turns) == 1:
+        turns[0]()
+
+
+def amending(action: Amend, volume: Shared[Any], follows: list[Action]) -> Job:
+    """Change what is remembered; what follows from that is put into ``follows``."""
+    then = action.change()
+    while isinstance(then, Keep):
+        content = then.content
+        try:
+            yield lambda text=content: volume.remember(text)  # type: ignore[misc]
+        except StoppedError:
+            raise
+        except Exception as problem:
+            volume.failed(problem)
+            then = then.then(False)
+        else:
+            then = then.then(True)
+    follows.append(then)
 
 
 def writing(action: Atomic, disk: Writable) -> Job:
@@ -150,7 +224,8 @@ def writing(action: Atomic, disk: Writable) -> Job:
 def sanitizing(action: Sanitize, disk: Writable) -> Job:
     """Overwrite all of a disk pass by pass, or unmap it; then flush."""
     step = STEP if action.patterns else UNMAP_STEP
-    for pattern in action.patterns or (b"",):
+    passes = action.patterns or (b"",)
+    for done, pattern in enumerate(passes):
         data = memoryview(pattern * -(-STEP // len(pattern))) if pattern else memoryview(b"")
         for number, offset in enumerate(range(0, action.size, step), 1):
             length = min(step, action.size - offset)
@@ -158,17 +233,29 @@ def sanitizing(action: Sanitize, disk: Writable) -> Job:
                 disk.write(offset, data[:length])
             else:
                 disk.unmap(offset, length)
+            action.progress(done * action.size + offset + length, len(passes) * action.size)
             yield FLUSH if number % FLUSH_EVERY == 0 else None
         yield FLUSH
 
 
-def copying(action: Copy, disks: Mapping[int, Writable], progress: Callable[[int], None]) -> Job:
-    """Copy all segments, in order; ``progress`` hears how many are done."""
+def copying(
+    action: Copy,
+    disks: Mapping[int, Writable],
+    progress: Callable[[int], None],
+    closed: Callable[[int], bool],
+) -> Job:
+    """Copy all segments, in order; ``progress`` hears how many are done.
+
+    A unit that is being sanitized is ``closed`` to those who began before.
+    """
     for number, (source, start, destination, to, length) in enumerate(action.segments, 1):
         here, there = disks[source], disks[destination]
         for offset in range(0, length, STEP):
             size = min(STEP, length - offset)
-            there.write(to + offset, (yield _reader(here, start + offset, size)))
+            data = yield _reader(here, start + offset, size)
+            if closed(source) or closed(destination):
+                raise StoppedError("a disk is being sanitized")
+            there.write(to + offset, data)
         progress(number)
 
 

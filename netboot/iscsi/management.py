@@ -11,6 +11,7 @@ from netboot.iscsi.requests import Management
 from netboot.iscsi.session import Task
 from netboot.iscsi.volume import Shared
 from netboot.iscsi.wire import Function, FunctionAnswer
+from netboot.scsi.sense import Sense
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Nexus
 
@@ -22,6 +23,9 @@ class Side(Protocol):
 
     def abort(self, task: Task) -> None:
         """End a pending task without an answer."""
+
+    def end(self, task: Task, sense: Sense) -> None:
+        """End a pending task with CHECK CONDITION."""
 
 
 S = TypeVar("S", bound=Side)
@@ -39,6 +43,13 @@ def forget(side: Side, pending: Mapping[int, Task], which: Callable[[Task], bool
     """Abort what is over at its volume, but whose status waits for data that is under way."""
     for task in [task for task in pending.values() if which(task)]:
         side.abort(task)
+
+
+def clear(volume: Shared[S], sense: Sense, but: Task | None = None) -> None:
+    """End the pending tasks of all sessions at a volume; those who sent them are told why."""
+    for task, side in list(volume.tasks.all()):
+        if task is not but:
+            side.end(task, sense)
 
 
 def manage(

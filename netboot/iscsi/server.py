@@ -14,7 +14,7 @@ from netboot.iscsi import jobs
 from netboot.iscsi.compare import after_reading
 from netboot.iscsi.ending import Ending
 from netboot.iscsi.engine import Connection
-from netboot.iscsi.management import abort_all, manage
+from netboot.iscsi.management import abort_all, clear, manage
 from netboot.iscsi.requests import Management
 from netboot.iscsi.session import WRITE, Buffer, Task
 from netboot.iscsi.transfer import Broken, Filled
@@ -201,7 +201,7 @@ class Edge(Ending):
                     rows = disk.extents(action.offset, action.length)[: action.limit]
                     found = [(row.offset, row.length, row.allocated) for row in rows]
                     self._perform(task, volume, action.then(found), taken)
-                case do.Sanitize() | do.Copy() | do.Atomic():
+                case do.Sanitize() | do.Copy() | do.Atomic() | do.Amend() | do.Keep():
                     self._begin(task, volume, action, taken)
                 case do.Abort():
                     victims = action.nexuses
@@ -323,20 +323,41 @@ class Edge(Ending):
         for offset in range(action.offset, end, len(pattern)):
             self._write(volume, offset, memoryview(pattern)[: end - offset])
 
-    def _begin(self, task: Task, volume: Volume, action: jobs.Long, taken: int) -> None:
+    def _begin(self, task: Task, volume: Volume, action: Action, taken: int) -> None:
         """A command that takes long: others go on meanwhile, and it answers at its end."""
-        if immediate := isinstance(action, do.Sanitize) and action.immediate:
-            self.status(task, volume, GOOD, taken)
-        else:
-            self.wait(task, volume)
+        answered = False
 
         def done(then: Action) -> None:
-            if not task.aborted and not immediate:
+            if not (task.aborted or answered):
                 self._perform(task, volume, then, taken)
                 self._send()
 
+        def begun(sanitize: do.Sanitize) -> None:
+            nonlocal answered
+            if sanitize.begins is not None:
+                clear(volume, sanitize.begins, but=task)
+            if sanitize.immediate and not task.aborted:
+                answered = True
+                self.status(task, volume, GOOD, taken)
+                self._send()
+
+        def closed(number: int) -> bool:
+            unit = self._units.find(number)
+            return unit is None or unit.barred is not None
+
+        self.wait(task, volume)
         disks = {lun >> 48 & 0x3FFF: other.disk for lun, other in self._volumes.items()}
-        jobs.begin(action, volume, volume.disk, disks, done, lambda: task.aborted)
+        errand = jobs.Errand(
+            *(volume, volume.disk, disks, done, lambda: task.aborted, begun, closed)
+        )
+        errand.go(action)
+
+    def end(self, task: Task, sense: Sense) -> None:
+        """End a pending task with CHECK CONDITION: what it still wanted does not happen."""
+        self._filling.pop(task, None)
+        self.check(task, self._volumes.get(task.lun), sense)
+        task.aborted = True
+        self._send()
 
     def _nowhere(self, task: Task) -> None:
         """A command to a LUN that does not exist: nothing but an answer can come of it."""

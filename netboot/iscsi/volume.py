@@ -44,6 +44,10 @@ class Tally:
         )
 
 
+def _forgetful(text: bytes) -> None:
+    raise OSError("this disk can remember nothing")
+
+
 @dataclass(slots=True, eq=False)
 class Shared(Generic[Owner]):
     """One open disk without its bytes; ``Owner`` is a session's side of it."""
@@ -54,12 +58,17 @@ class Shared(Generic[Owner]):
     submit: Submit
     sync: Callable[[], None]  #: the disk's flush; runs in a worker
     on_error: Callable[[str], None]
+    #: Brings a text to stable storage in place of the last one; runs in a worker.
+    remember: Callable[[bytes], None] = _forgetful
     tasks: TaskSet[Owner] = field(default_factory=TaskSet)
     ready: deque[tuple[Task, Owner]] = field(default_factory=deque)
     draining: bool = False
     jobs: int = 0  #: workers that are busy with this disk
     on_idle: Callable[[], None] | None = None  #: called once, when no worker is busy any more
-    atomic: deque[Callable[[], None]] = field(default_factory=deque)  #: the first has begun
+    #: What must take turns, the first of each has begun: atomic writes and sanitizing, and
+    #: changes of what is remembered.
+    atomic: deque[Callable[[], None]] = field(default_factory=deque)
+    amending: deque[Callable[[], None]] = field(default_factory=deque)
     _syncing: bool = False
     _synced: list[Callable[[Exception | None], None]] = field(default_factory=list)
 

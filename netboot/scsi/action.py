@@ -177,13 +177,38 @@ class Flush:
 class Sanitize:
     """Make all ``size`` bytes unreadable: overwrite them once for each pattern, or unmap them.
 
-    It goes on when the task is aborted. ``then`` is told whether it was done and is on stable
-    storage, and says what to answer; with ``immediate`` the answer is GOOD, and at once.
+    First every other task on the unit is ended with ``begins``. It goes on when its own task is
+    aborted. ``progress`` is told the bytes that are done, of how many. ``then`` is told whether
+    all was done and is on stable storage, and says what follows; with ``immediate`` the answer
+    is GOOD, and at once.
     """
 
     size: int
     patterns: tuple[bytes, ...]  #: each one logical block; none: unmap
     immediate: bool
+    then: "Callable[[bool], Action]"
+    progress: Callable[[int, int], None] = lambda done, of: None
+    begins: Sense | None = None
+
+
+@dataclass(slots=True)
+class Amend:
+    """Change what outlives a power cut, when no other such change is under way.
+
+    ``change`` is called when it is its turn, and says what follows: a ``Keep`` or any Action.
+    """
+
+    change: "Callable[[], Action]"
+
+
+@dataclass(slots=True)
+class Keep:
+    """Only out of ``Amend``: bring ``content`` to stable storage in place of what was kept.
+
+    ``then`` is told whether that was done, and says what follows. Empty: nothing is kept.
+    """
+
+    content: bytes
     then: "Callable[[bool], Action]"
 
 
@@ -224,6 +249,8 @@ Action: TypeAlias = (
     | Flush
     | Atomic
     | Sanitize
+    | Amend
+    | Keep
     | Copy
     | Check
 )

@@ -59,6 +59,7 @@ class Command:
     refused: int  #: bits that must be zero, as a number as long as the CDB
     reference: str
     decode: Decode
+    calm: bool  #: answered while the unit is sanitized, too (SBC-4 section 4.11.2)
 
     @property
     def opcode(self) -> int:
@@ -90,12 +91,13 @@ def _row(
     *,
     refuse: Mapping[int, int] | None = None,
     action: bool = False,
+    calm: bool = False,
 ) -> Command:
     """``refuse`` is byte → bits that must be zero; ``action``: byte 1 of usage is one."""
     data = bytes.fromhex(usage)
     must_be_zero = mask(len(data), refuse or {})
     service_action = data[1] & 0x1F if action else None
-    return Command(name, data, service_action, access, needs, must_be_zero, reference, decode)
+    return Command(name, data, service_action, access, needs, must_be_zero, reference, decode, calm)
 
 
 def report_opcodes(view: View, cdb: Buffer, edtl: int) -> Action:
@@ -156,13 +158,13 @@ COMMANDS = (
     _row("TEST UNIT READY", "00 00000000 04",
          ASKS, MEDIUM, "SPC-4 6.47", primary.test_unit_ready),
     _row("REQUEST SENSE", "03 01 0000 FF 04",
-         ANSWERS, NOTHING, "SPC-4 6.39", primary.request_sense),
+         ANSWERS, NOTHING, "SPC-4 6.39", primary.request_sense, calm=True),
     _row("READ(6)", "08 1FFFFF FF 04",
          READS, MEDIUM, "SBC-2 5.5", blocks.read6),
     _row("WRITE(6)", "0A 1FFFFF FF 04",
          CHANGES, WRITES, "SBC-2 5.24", blocks.write6),
     _row("INQUIRY", "12 03 FF FFFF 04",
-         ANSWERS, NOTHING, "SPC-4 6.6", inquiry.inquiry, refuse={1: 0x02}),
+         ANSWERS, NOTHING, "SPC-4 6.6", inquiry.inquiry, refuse={1: 0x02}, calm=True),
     _row("MODE SELECT(6)", "15 11 0000 FF 04",
          CHANGES, NOTHING, "SPC-4 6.11", modes.mode_select, refuse={1: 0x01}),
     _row("RESERVE(6)", "16 11 000000 04",
@@ -170,13 +172,13 @@ COMMANDS = (
     _row("RELEASE(6)", "17 11 000000 04",
          RELEASES, NOTHING, "SPC-2 7.17", persistent.release6, refuse={1: 0x11}),
     _row("MODE SENSE(6)", "1A 08 FF FF FF 04",
-         READS, NOTHING, "SPC-4 6.13", modes.mode_sense),
+         READS, NOTHING, "SPC-4 6.13", modes.mode_sense, calm=True),
     _row("START STOP UNIT", "1B 01 0000 F7 04",
          ASKS, NOTHING, "SBC-3 5.25", primary.start_stop_unit),
     _row("PREVENT ALLOW MEDIUM REMOVAL", "1E 000000 03 04",
          ASKS, NOTHING, "SBC-3 5.10", primary.prevent_allow_medium_removal),
     _row("READ CAPACITY(10)", "25 00 00000000 0000 00 04",
-         ASKS, MEDIUM, "SBC-3 5.15", primary.read_capacity10),
+         ASKS, MEDIUM, "SBC-3 5.15", primary.read_capacity10, calm=True),
     _row("READ(10)", "28 FB FFFFFFFF 00 FFFF 04",
          READS, MEDIUM, "SBC-3 5.11", blocks.read10, refuse=PROTECT),
     _row("WRITE(10)", "2A FB FFFFFFFF 00 FFFF 04",
@@ -206,7 +208,7 @@ COMMANDS = (
     _row("MODE SELECT(10)", "55 11 0000000000 FFFF 04",
          CHANGES, NOTHING, "SPC-4 6.12", modes.mode_select, refuse={1: 0x01}),
     _row("MODE SENSE(10)", "5A 18 FF FF 000000 FFFF 04",
-         READS, NOTHING, "SPC-4 6.14", modes.mode_sense),
+         READS, NOTHING, "SPC-4 6.14", modes.mode_sense, calm=True),
     _row("PERSISTENT RESERVE IN: READ KEYS", "5E 00 0000000000 FFFF 04",
          ASKS, NOTHING, "SPC-4 6.15.2", IN.read_keys, action=True),
     _row("PERSISTENT RESERVE IN: READ RESERVATION", "5E 01 0000000000 FFFF 04",
@@ -256,17 +258,18 @@ COMMANDS = (
     _row("WRITE ATOMIC(16)", "9C FB FFFFFFFFFFFFFFFF FFFF FFFF 00 04",
          CHANGES, WRITES, "SBC-4 5.47", atomic.write_atomic, refuse=PROTECT | {10: 0xFF, 11: 0xFF}),
     _row("READ CAPACITY(16)", "9E 10 0000000000000000 FFFFFFFF 00 04",
-         ASKS, MEDIUM, "SBC-3 5.16", primary.read_capacity16, action=True),
+         ASKS, MEDIUM, "SBC-3 5.16", primary.read_capacity16, action=True, calm=True),
     _row("GET LBA STATUS", "9E 12 FFFFFFFFFFFFFFFF FFFFFFFF 00 04",
          READS, MEDIUM, "SBC-3 5.4", provisioning.get_lba_status, action=True),
     _row("REPORT LUNS", "A0 00 FF 000000 FFFFFFFF 00 04",
-         ANSWERS, NOTHING, "SPC-4 6.33", primary.report_luns),
+         ANSWERS, NOTHING, "SPC-4 6.33", primary.report_luns, calm=True),
     _row("REPORT TARGET PORT GROUPS", "A3 EA 00000000 FFFFFFFF 00 04",
          ASKS, NOTHING, "SPC-4 6.37", ports.report_target_port_groups, action=True),
     _row("REPORT SUPPORTED OPERATION CODES", "A3 0C 87 FF FFFF FFFFFFFF 00 04",
-         READS, NOTHING, "SPC-4 6.35", report_opcodes, action=True),
+         READS, NOTHING, "SPC-4 6.35", report_opcodes, action=True, calm=True),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "A3 0D 80 000000 FFFFFFFF 00 04",
-         READS, NOTHING, "SPC-4 6.36", primary.report_task_management, action=True),
+         READS, NOTHING, "SPC-4 6.36", primary.report_task_management,
+         action=True, calm=True),
     _row("READ(12)", "A8 FB FFFFFFFF FFFFFFFF 00 04",
          READS, MEDIUM, "SBC-3 5.12", blocks.read12, refuse=PROTECT),
     _row("WRITE(12)", "AA FB FFFFFFFF FFFFFFFF 00 04",

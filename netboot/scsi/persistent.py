@@ -1,14 +1,16 @@
 """RESERVE(6), RELEASE(6) and PERSISTENT RESERVE IN and OUT: the CDBs of ``reservations``.
 
 SPC-4 sections 6.15, 6.16 and SPC-2 5.5.1. Not offered, and said so in REPORT CAPABILITIES: other
-target ports (ATP_C), naming other initiators (SIP_C), surviving a power loss (PTPL_C).
+target ports (ATP_C), naming other initiators (SIP_C), and on a unit that cannot remember anything
+surviving a power loss (PTPL_C). A change takes effect when it is kept, if it is to be kept: who
+was told GOOD finds it again after a power cut.
 """
 
 import struct
 
-from netboot.scsi.action import Abort, Action, Collect, Reply, Status
+from netboot.scsi.action import Abort, Action, Amend, Collect, Keep, Reply, Status
 from netboot.scsi.cdb import Buffer, be16, be32, cut, invalid_field, invalid_parameter, refuse
-from netboot.scsi.reservations import MAX_REGISTRATIONS, Kind
+from netboot.scsi.reservations import MAX_REGISTRATIONS, Kind, Notices, Reservations
 from netboot.scsi.sense import Code, Key
 from netboot.scsi.unit import View
 
@@ -17,6 +19,8 @@ REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNO
 #: Parameter list of PERSISTENT RESERVE OUT (SPC-4 section 6.16.3).
 PARAMETERS = struct.Struct(">QQ4xBxH")
 SPEC_I_PT, ALL_TG_PT, APTPL = 0x08, 0x04, 0x01
+#: REPORT CAPABILITIES, bytes 2 and 3 (SPC-4 section 6.15.4).
+PTPL_C, TMV, PTPL_A = 0x01, 0x80, 0x01
 KINDS = {int(kind): kind for kind in Kind}
 
 
@@ -67,10 +71,14 @@ def read_reservation(view: View, cdb: Buffer, edtl: int) -> Action:
 
 
 def report_capabilities(view: View, cdb: Buffer, edtl: int) -> Action:
-    """PERSISTENT RESERVE IN, REPORT CAPABILITIES: TMV and all six types, nothing else."""
-    if view.unit.reservations.legacy is not None:
+    """PERSISTENT RESERVE IN, REPORT CAPABILITIES: PTPL, TMV and all six types, nothing else."""
+    state = view.unit.reservations
+    if state.legacy is not None:
         return Reply(status=CONFLICT)
-    return cut(bytes((0, 8, 0, 0x80, 0xEA, 0x01, 0, 0)), be16(cdb, 7))
+    capable, active = view.unit.remembers, state.persists
+    return cut(
+        bytes((0, 8, PTPL_C * capable, TMV | PTPL_A * active, 0xEA, 0x01, 0, 0)), be16(cdb, 7)
+    )
 
 
 def transport_id(port: str) -> bytes:
@@ -112,46 +120,69 @@ def persistent_reserve_out(view: View, cdb: Buffer, edtl: int) -> Action:
     def then(data: bytes) -> Action:
         if len(data) != length:
             return refuse(Key.ILLEGAL_REQUEST, Code.PARAMETER_LIST_LENGTH_ERROR)
-        return _out(view, action, kind, data)
+        return Amend(lambda: _out(view, action, kind, data))
 
     return Collect(length, then)
 
 
 def _out(view: View, action: int, kind: int, data: bytes) -> Action:
+    """What becomes of the reservations, worked out on a copy; then that is kept, and holds."""
+    unit = view.unit
+    if unit.reservations.legacy is not None:
+        return Reply(status=CONFLICT)
+    state = unit.reservations.copy()
+    notices = _changed(state, view, action, kind, data)
+    if not isinstance(notices, list):
+        return notices
+    # PREEMPT AND ABORT ends what the preempted have under way.
+    gone = {name for name, code in notices if code == Code.REGISTRATIONS_PREEMPTED}
+    before = unit.worth_keeping()
+    content = unit.worth_keeping(state)
+
+    def hold(kept: bool) -> Action:
+        if not kept:
+            return refuse(Key.HARDWARE_ERROR, Code.INTERNAL_TARGET_FAILURE)
+        unit.reservations.become(state)
+        unit.refresh()
+        unit.notify(notices)
+        if action != PREEMPT_AND_ABORT:
+            return Reply()
+        victims = unit.views_of(gone)
+        for victim in victims:
+            victim.prevents = False
+        return Abort(tuple(victim.nexus for victim in victims))
+
+    return hold(True) if content == before else Keep(content, hold)
+
+
+def _changed(
+    state: Reservations, view: View, action: int, kind: int, data: bytes
+) -> Notices | Action:
+    """Change ``state`` as the command wants: whom to tell of it, or why it was not changed."""
     key, argument, flags, _ = PARAMETERS.unpack(data)
-    unit, port = view.unit, view.nexus.port
-    state = unit.reservations
+    port = view.nexus.port
     if action in (REGISTER, REGISTER_AND_IGNORE):
-        for bit, value in ((3, SPEC_I_PT), (2, ALL_TG_PT), (0, APTPL)):
-            if flags & value:
+        refused = SPEC_I_PT | ALL_TG_PT | (0 if view.unit.remembers else APTPL)
+        for bit in (3, 2, 0):
+            if flags & refused & 1 << bit:
                 return invalid_parameter(20, bit)
         if action == REGISTER and key != state.keys.get(port, 0):
             return Reply(status=CONFLICT)
         if argument and port not in state.keys and len(state.keys) >= MAX_REGISTRATIONS:
             return refuse(Key.ILLEGAL_REQUEST, Code.INSUFFICIENT_REGISTRATION_RESOURCES)
-        notices = state.register(port, argument)
-    elif port not in state.keys or state.keys[port] != key:
+        state.persists = flags & APTPL != 0
+        return state.register(port, argument)
+    if port not in state.keys or state.keys[port] != key:
         return Reply(status=CONFLICT)
-    elif action == RESERVE:
-        notices = []
-        if not state.reserve(port, KINDS[kind]):
-            return Reply(status=CONFLICT)
-    elif action == RELEASE:
+    if action == RESERVE:
+        return [] if state.reserve(port, KINDS[kind]) else Reply(status=CONFLICT)
+    if action == RELEASE:
         if state.holds(port) and state.kind != kind:
             code = Code.INVALID_RELEASE_OF_PERSISTENT_RESERVATION
             return refuse(Key.ILLEGAL_REQUEST, code)
-        notices = state.release(port)
-    elif action == CLEAR:
-        notices = state.clear(port)
-    else:
-        if not argument and state.preempts_nothing(argument):
-            return invalid_parameter(8)
-        if state.preempts_nothing(argument):
-            return Reply(status=CONFLICT)
-        notices = state.preempt(port, argument, KINDS[kind])
-    unit.refresh()
-    unit.notify(notices)
-    if action == PREEMPT_AND_ABORT:
-        gone = {name for name, code in notices if code == Code.REGISTRATIONS_PREEMPTED}
-        return Abort(tuple(other.nexus for other in unit.views_of(gone)))
-    return Reply()
+        return state.release(port)
+    if action == CLEAR:
+        return state.clear(port)
+    if state.preempts_nothing(argument):
+        return Reply(status=CONFLICT) if argument else invalid_parameter(8)
+    return state.preempt(port, argument, KINDS[kind])

@@ -1,11 +1,11 @@
 """Who may touch a logical unit: RESERVE(6) and persistent reservations as plain state.
 
 ``Reservations`` knows keys, holders and types, never a CDB; each change returns whom to tell
-and of what. Registrations belong to an initiator port's name and outlive its sessions, but not
-this process: PTPL_C is 0. SPC-4 section 5.13; RESERVE(6) is SPC-2 section 5.5.1.
+and of what. Registrations belong to an initiator port's name and outlive its sessions, and
+(``persists``, see ``kept``) a power cut. SPC-4 section 5.13; RESERVE(6) is SPC-2 section 5.5.1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -68,6 +68,16 @@ class Reservations:
     kind: Kind | None = None
     holder: str = ""  #: port name; meaningless for the All Registrants types
     legacy: object | None = None  #: the nexus that did RESERVE(6); lost with it
+    persists: bool = False  #: the last APTPL bit: a power cut changes nothing of this
+
+    def copy(self) -> "Reservations":
+        """The same, to be changed apart."""
+        return replace(self, keys=dict(self.keys))
+
+    def become(self, other: "Reservations") -> None:
+        """Take over all of ``other`` but RESERVE(6)."""
+        self.keys, self.generation = other.keys, other.generation
+        self.kind, self.holder, self.persists = other.kind, other.holder, other.persists
 
     def holds(self, port: str) -> bool:
         """Whether ``port`` is a holder of the persistent reservation."""
@@ -138,25 +148,29 @@ class Reservations:
     def preempt(self, port: str, victim: int, kind: Kind) -> Notices:
         """Remove the registrations of key ``victim``, and take over what they held.
 
-        ``victim`` 0 means all others, and is only for the All Registrants types.
+        ``victim`` 0 means all others, and is only for the All Registrants types. One's own
+        registration is kept when one takes over, else it goes with those of its key
+        (SPC-4 sections 5.13.11.2.4.3 and 5.13.11.2.5).
         """
         before = self.kind
         everyone = before is not None and before.held_by_all
-        gone = [
-            name
-            for name, key in self.keys.items()
-            if name != port and (key == victim or (everyone and not victim))
-        ]
         if before is not None and everyone:
             takes = not victim
         else:
             takes = before is not None and self.keys.get(self.holder) == victim
+        gone = [
+            name
+            for name, key in self.keys.items()
+            if (key == victim or (everyone and not victim)) and not (takes and name == port)
+        ]
         for name in gone:
             del self.keys[name]
-        notices: Notices = [(name, Code.REGISTRATIONS_PREEMPTED) for name in gone]
+        notices = [(name, Code.REGISTRATIONS_PREEMPTED) for name in gone if name != port]
         if takes:
             self.kind, self.holder = kind, port
-            if before is not None and before is not kind and before.for_registrants:
+            if before is not kind:
                 notices += self._others(port, Code.RESERVATIONS_RELEASED)
+        elif not self.keys:
+            self._drop()
         self.generation = (self.generation + 1) & 0xFFFFFFFF
         return notices

@@ -77,9 +77,12 @@ class Sense:
     field: int | None = None  #: byte of the CDB (or parameter list) at fault
     in_data: bool = False  #: ``field`` counts in the parameter list, not in the CDB
     bit: int | None = None  #: the most significant bit at fault in that byte
+    progress: int | None = None  #: of what is under way, in 65536ths
 
     def _pointer(self) -> bytes:
-        """Sense key specific data: the field pointer (SPC-4 section 4.5.2.4.2)."""
+        """Sense key specific data: field pointer or progress (SPC-4 section 4.5.2.4)."""
+        if self.progress is not None:
+            return struct.pack(">BH", 0x80, self.progress)
         if self.field is None:
             return b"\0\0\0"
         flags = 0x80 | (0 if self.in_data else 0x40)
@@ -108,7 +111,7 @@ class Sense:
         rows = b""
         if self.information is not None:
             rows += struct.pack(">BBBBQ", 0x00, 0x0A, 0x80, 0, self.information)
-        if self.field is not None:
+        if self.field is not None or self.progress is not None:
             rows += struct.pack(">BBH3sB", 0x02, 0x06, 0, self._pointer(), 0)
         return struct.pack(">BBH3xB", 0x72, self.key, self.asc, len(rows)) + rows
 

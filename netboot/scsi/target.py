@@ -102,7 +102,7 @@ class LogicalUnits:
     def _unmet(row: Command, unit: Unit) -> Check | None:
         # After a failure another SANITIZE may succeed, or end the failure mode.
         again = row.opcode == SANITIZE and unit.barred is FAILED
-        if unit.barred is not None and row.access is not Access.ANSWERS and not again:
+        if unit.barred is not None and not row.calm and not again:
             return Check(unit.barred)
         if row.needs & Needs.MEDIUM and not unit.loaded:
             return Check(NO_MEDIUM)

@@ -8,6 +8,7 @@ let it go. Nothing here decodes a CDB or touches a disk. SAM-5 sections 4.6, 5.1
 from collections import deque
 from collections.abc import Iterable, Mapping
 
+from netboot.scsi.kept import Operation, encode
 from netboot.scsi.reservations import Access, Notices, Reservations
 from netboot.scsi.sense import Code, Key, Sense
 
@@ -84,6 +85,7 @@ class Unit:
         read_only: bool = False,
         thin: bool = True,
         removable: bool = False,
+        remembers: bool = False,
         vendor: str = "NETBOOT",
         product: str = "VIRTUAL-DISK",
         revision: str = "0001",
@@ -91,7 +93,8 @@ class Unit:
         """``size`` is bytes, a multiple of ``block_size``; ``number`` is the LUN (0-16383).
 
         ``serial`` and ``target_name`` alone make the identifiers of VPD 80 and 83: keep them
-        across golden updates, or the guest sees a new disk.
+        across golden updates, or the guest sees a new disk. ``remembers``: what ``Keep`` wants
+        can be done here.
         """
         if size < block_size or size % block_size:
             raise ValueError(f"a unit of {size} bytes is not made of {block_size}-byte blocks")
@@ -106,6 +109,7 @@ class Unit:
         self.read_only = read_only
         self.thin = thin
         self.removable = removable
+        self.remembers = remembers
         self.vendor = vendor
         self.product = product
         self.revision = revision
@@ -114,7 +118,7 @@ class Unit:
         self.views: list[View] = []
         self.loaded = True
         self.barred: Sense | None = None  #: why nothing but INQUIRY and its like is answered
-        self.may_exit_failure = False  #: SANITIZE, EXIT FAILURE MODE may lift the bar
+        self.sanitizing: Operation | None = None  #: under way, or failed: then it is barred
         self.write_cache = True
         self.software_protected = False
         self.descriptor_sense = False
@@ -173,6 +177,10 @@ class Unit:
                     view.attend(code)
 
     # What happens to the unit as a whole
+
+    def worth_keeping(self, reservations: Reservations | None = None) -> bytes:
+        """What must outlive a power cut, perhaps with other reservations."""
+        return encode(reservations or self.reservations, self.sanitizing)
 
     def resize(self, size: int) -> None:
         """The disk is larger or smaller now; every nexus learns it by 2A/09."""

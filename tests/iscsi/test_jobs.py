@@ -7,7 +7,17 @@ import pytest
 
 from netboot.iscsi import jobs
 from netboot.iscsi.volume import Done, Shared, Tally
-from netboot.scsi.action import Action, Atomic, Check, Copy, Reply, Sanitize
+from netboot.scsi.action import (
+    Action,
+    Amend,
+    Atomic,
+    Check,
+    Copy,
+    Keep,
+    Reply,
+    Sanitize,
+)
+from netboot.scsi.sense import Code, Key, Sense
 
 MIB = 1 << 20
 
@@ -81,7 +91,8 @@ class Stage:
 
     def begin(self, action: jobs.Long, unwanted: Callable[[], bool] = lambda: False) -> None:
         disks = {0: self.disk}
-        jobs.begin(action, self.volume, self.disk, disks, self.answers.append, unwanted)
+        errand = jobs.Errand(self.volume, self.disk, disks, self.answers.append, unwanted)
+        errand.go(action)
 
 
 def sanitize(size: int, *patterns: bytes) -> Sanitize:
@@ -146,7 +157,8 @@ def test_a_disk_that_closes_ends_it(stage: Stage) -> None:
     stage.begin(sanitize(stage.size, bytes(512)))
     stage.volume.on_idle = lambda: idle.append(True)
     stage.drain()
-    assert (stage.answers, idle, stage.faults) == ([Reply(b"failed")], [True], [])
+    # Neither done nor failed: it goes on when the disk is open again.
+    assert (stage.answers, idle, stage.faults) == ([], [True], [])
 
 
 def test_a_fault_of_the_disk(stage: Stage) -> None:
@@ -180,7 +192,7 @@ def test_a_copy_between_two_disks(stage: Stage) -> None:
     second.bytes[:512] = b"2" * 512
     disks = {0: stage.disk, 3: second}
     action = copy((3, 0, 0, 512, 512))
-    jobs.begin(action, stage.volume, stage.disk, disks, stage.answers.append, lambda: False)
+    jobs.Errand(stage.volume, stage.disk, disks, stage.answers.append).go(action)
     stage.drain()
     assert stage.disk.bytes[512:1024] == b"2" * 512
 
@@ -256,3 +268,132 @@ def test_what_cannot_be_meant_is_not_written(stage: Stage) -> None:
     stage.begin(Atomic(0, b"1" * 512))
     stage.drain()
     assert stage.disk.verbs == [] and isinstance(stage.answers[0], Check)
+
+
+# What is remembered
+
+
+def keeps(stage: Stage, name: bytes) -> Amend:
+    """An Amend that keeps ``name`` and answers with it, or with a ? when it could not."""
+    return Amend(lambda: Keep(name, lambda done: Reply(name if done else name + b"?")))
+
+
+def test_what_is_remembered_is_answered_when_it_is_safe(stage: Stage) -> None:
+    remembered: list[bytes] = []
+    stage.volume.remember = remembered.append
+    stage.begin(keeps(stage, b"one"))
+    assert (stage.answers, remembered) == ([], [])
+    stage.drain()
+    assert (stage.answers, remembered) == ([Reply(b"one")], [b"one"])
+
+
+def test_changes_take_turns_each_upon_the_one_before(stage: Stage) -> None:
+    """Two workers may overtake one another; a change made upon the old state would be lost."""
+    kept: list[int] = []
+    total = 0
+
+    def add(number: int) -> Action:
+        nonlocal total
+        seen = total
+
+        def then(done: bool) -> Action:
+            nonlocal total
+            total = seen + number
+            return Reply(bytes((total,)))
+
+        return Keep(bytes((seen + number,)), then)
+
+    stage.volume.remember = lambda text: kept.append(text[0])
+    for number in (1, 2, 4):
+        stage.begin(Amend(lambda number=number: add(number)))  # type: ignore[misc]
+    assert len(stage.queue) == 1
+    stage.drain()
+    assert (kept, total) == ([1, 3, 7], 7)
+    assert stage.answers == [Reply(b"\1"), Reply(b"\3"), Reply(b"\7")]
+
+
+def test_what_cannot_be_remembered_is_told_and_the_next_has_its_turn(stage: Stage) -> None:
+    stage.begin(keeps(stage, b"one"))  # the volume's own ``remember`` can do nothing
+    stage.begin(keeps(stage, b"two"))
+    stage.drain()
+    assert stage.answers == [Reply(b"one?"), Reply(b"two?")]
+    assert len(stage.faults) == 2
+
+
+def test_a_change_that_keeps_nothing_is_answered_at_once(stage: Stage) -> None:
+    stage.begin(Amend(lambda: Reply(b"conflict")))
+    assert stage.answers == [Reply(b"conflict")] and not stage.queue
+
+
+def test_a_mistake_in_a_change_is_an_error_and_no_silence(stage: Stage) -> None:
+    def mistake() -> Action:
+        raise ValueError("a mistake of ours")
+
+    stage.begin(Amend(mistake))
+    stage.begin(Amend(lambda: Reply(b"the next")))
+    assert stage.answers == [
+        Check(Sense(Key.HARDWARE_ERROR, Code.INTERNAL_TARGET_FAILURE)),
+        Reply(b"the next"),
+    ]
+    assert stage.faults == ["a mistake of ours"]
+
+
+def test_a_disk_that_closes_answers_no_change(stage: Stage) -> None:
+    remembered: list[bytes] = []
+    stage.volume.remember = remembered.append
+    stage.begin(keeps(stage, b"one"))
+    stage.begin(keeps(stage, b"two"))
+    stage.volume.on_idle = lambda: None
+    stage.drain()
+    assert (stage.answers, remembered) == ([], [b"one"])
+
+
+# Sanitizing among the others
+
+
+def test_a_sanitize_waits_for_the_atomic_writes_before_it(stage: Stage) -> None:
+    begun: list[bool] = []
+    stage.begin(Atomic(0, b"a" * 512))
+    errand = jobs.Errand(
+        *(stage.volume, stage.disk, {}, stage.answers.append, lambda: False),
+        lambda action: begun.append(stage.answers == [Reply()]),
+    )
+    errand.go(sanitize(stage.size, b"z" * 512))
+    assert not begun
+    stage.drain()
+    assert begun == [True]
+    assert stage.answers == [Reply(), Reply(b"done")]
+    assert stage.disk.bytes.count(b"a") == 0
+
+
+def test_progress_goes_from_the_first_byte_to_the_last_of_all_passes(stage: Stage) -> None:
+    seen: list[tuple[int, int]] = []
+    action = sanitize(stage.size, b"a" * 512, b"b" * 512)
+    action.progress = lambda done, of: seen.append((done, of))
+    stage.begin(action)
+    stage.drain()
+    assert seen == sorted(seen) and len(seen) == 8
+    assert seen[0] == (MIB, 2 * stage.size) and seen[-1] == (2 * stage.size, 2 * stage.size)
+
+
+def test_what_follows_a_sanitize_is_done_too(stage: Stage) -> None:
+    remembered: list[bytes] = []
+    stage.volume.remember = remembered.append
+    action = Sanitize(stage.size, (), True, lambda done: keeps(stage, b"ready"))
+    stage.begin(action)
+    stage.drain()
+    assert (remembered, stage.answers) == ([b"ready"], [Reply(b"ready")])
+
+
+@pytest.mark.parametrize("shut", [0, 3])
+def test_a_copy_ends_at_a_unit_that_is_being_sanitized(stage: Stage, shut: int) -> None:
+    second = Bytes(MIB)
+    disks = {0: stage.disk, 3: second}
+    errand = jobs.Errand(
+        *(stage.volume, stage.disk, disks, stage.answers.append, lambda: False),
+        closed=lambda lun: lun == shut,
+    )
+    errand.go(copy((0, 0, 3, 0, 512)))
+    stage.drain()
+    assert stage.answers == [Reply(bytes((0, True)))]
+    assert not any(verb.startswith("write") for verb in second.verbs)

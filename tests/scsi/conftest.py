@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netboot.scsi.action import Action, Check, Collect, Reply
+from netboot.scsi.action import Action, Amend, Check, Collect, Keep, Reply
 from netboot.scsi.sense import Sense
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Nexus, Unit
@@ -18,6 +18,8 @@ class Bench:
 
     def __init__(self, **settings: object) -> None:
         settings = {"size": SIZE, "serial": "52540012345600", "target_name": NAME, **settings}
+        self.kept: list[bytes] = []
+        self.can_keep = True  #: whether what is to be kept can be written
         self.unit = Unit(0, **settings)  # type: ignore[arg-type]
         self.units = LogicalUnits([self.unit])
         self.nexus = self.join("iqn.1994-05.com.example:one", b"\x40\0\1\x37\0\0")
@@ -43,7 +45,18 @@ class Bench:
         length = len(data or b"") if edtl is None else edtl
         action = self.units.execute(nexus or self.nexus, lun, raw.ljust(16, b"\0"), length)
         if data is not None and isinstance(action, Collect):
-            return action.then(data[: action.length])
+            action = action.then(data[: action.length])
+        return self.settle(action)
+
+    def settle(self, action: Action) -> Action:
+        """What follows when it is its turn, and what is to be kept was put down in ``kept``."""
+        while isinstance(action, Amend | Keep):
+            if isinstance(action, Amend):
+                action = action.change()
+                continue
+            if self.can_keep:
+                self.kept.append(action.content)
+            action = action.then(self.can_keep)
         return action
 
     def data(self, cdb: str | bytes, **more: object) -> bytes:

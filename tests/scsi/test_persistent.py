@@ -1,5 +1,6 @@
 """RESERVE(6) and PERSISTENT RESERVE IN and OUT through their CDBs."""
 
+import json
 import struct
 from collections.abc import Callable
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netboot.scsi.action import Abort, Action, Check, Collect, Read, Reply, Status, Write
+from netboot.scsi.action import Abort, Action, Amend, Check, Collect, Read, Reply, Status, Write
+from netboot.scsi.kept import decode
 from netboot.scsi.persistent import transport_id
 from netboot.scsi.reservations import MAX_REGISTRATIONS, Kind
 from netboot.scsi.sense import Code
@@ -386,3 +388,129 @@ def test_any_sequence_is_answered(steps: list[tuple[bool, int, int, int, int]]) 
 def test_naca_is_refused(make_bench: Callable[..., Bench]) -> None:
     assert make_bench().field("5E 00 0000000000 0100 04") == (9, 2)
     assert make_bench().field("5F 00 000000 00000018 04", edtl=24) == (9, 2)
+
+
+# Through power loss (SPC-4 section 5.13.5)
+
+APTPL = 0x01
+
+
+def capabilities(bench: Bench) -> bytes:
+    return bench.data("5E 02 0000000000 0008 00")
+
+
+def test_what_is_kept_is_told_and_switched_by_the_last_registration(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(remembers=True)
+    assert capabilities(bench)[2:4] == b"\x01\x80"  # PTPL_C, TMV
+    assert out(bench, REGISTER, 0, MINE, flags=APTPL) == Reply()
+    assert capabilities(bench)[2:4] == b"\x01\x81"  # PTPL_A
+    assert json.loads(bench.kept[-1])["registrations"] == [[bench.nexus.port, MINE]]
+    # Any registration without the bit gives up what was kept of all (SPC-4 section 6.16.3).
+    assert out(bench, IGNORE, 0, THEIRS, nexus=bench.other) == Reply()
+    assert capabilities(bench)[2:4] == b"\x01\x80"
+    assert bench.kept[-1] == b""
+
+
+def test_every_change_is_kept_and_what_changes_nothing_is_not(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(remembers=True)
+    kind = Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
+    steps: list[tuple[Callable[[], Action], int]] = [
+        (lambda: out(bench, REGISTER, 0, MINE, flags=APTPL), 1),
+        (lambda: out(bench, REGISTER, 0, THEIRS, flags=APTPL, nexus=bench.other), 2),
+        (lambda: out(bench, RESERVE, MINE, kind=kind), 3),
+        (lambda: out(bench, RESERVE, MINE, kind=kind), 3),
+        (lambda: out(bench, RESERVE, THEIRS, kind=1, nexus=bench.other), 3),  # a conflict
+        (lambda: out(bench, PREEMPT, THEIRS, MINE, kind=1, nexus=bench.other), 4),
+        (lambda: out(bench, RELEASE, THEIRS, kind=1, nexus=bench.other), 5),
+        (lambda: out(bench, RELEASE, THEIRS, kind=1, nexus=bench.other), 5),
+        (lambda: out(bench, CLEAR, THEIRS, nexus=bench.other), 6),
+    ]
+    for step, kept in steps:
+        step()
+        assert len(bench.kept) == kept
+    assert decode(bench.kept[-1])[0].keys == {}
+
+
+def test_what_cannot_be_kept_has_not_happened(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(remembers=True)
+    out(bench, REGISTER, 0, MINE, flags=APTPL)
+    out(bench, REGISTER, 0, THEIRS, flags=APTPL, nexus=bench.other)
+    bench.can_keep = False
+    preempt = out(bench, PREEMPT, MINE, THEIRS, kind=1)
+    assert isinstance(preempt, Check)
+    assert (preempt.sense.key, preempt.sense.asc) == (4, 0x4400)
+    assert read_keys(bench) == (2, [MINE, THEIRS])
+    assert bench.status(READY, nexus=bench.other) == 0  # and nobody was told that it had
+
+
+def test_a_unit_that_remembers_nothing_refuses_and_says_so(bench: Bench) -> None:
+    assert capabilities(bench)[2:4] == b"\x00\x80"
+    refused = out(bench, REGISTER, 0, MINE, flags=APTPL)
+    assert isinstance(refused, Check) and (refused.sense.field, refused.sense.bit) == (20, 0)
+
+
+def test_the_bit_is_of_no_meaning_but_in_a_registration(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(remembers=True)
+    out(bench, REGISTER, 0, MINE)
+    assert out(bench, RESERVE, MINE, kind=1, flags=APTPL) == Reply()
+    assert not bench.kept
+
+
+def test_changes_are_worked_out_in_their_turn(make_bench: Callable[..., Bench]) -> None:
+    """Two registrations under way at once: the second must not undo the first."""
+    bench = make_bench(remembers=True)
+
+    def begun(nexus: Nexus, key: int) -> Amend:
+        data = struct.pack(">QQ4xBxH", 0, key, APTPL, 0)
+        cdb = struct.pack(">BBB2xIB", 0x5F, REGISTER, 0, 24, 0)
+        collect = bench.units.execute(nexus, 0, cdb.ljust(16, b"\0"), 24)
+        assert isinstance(collect, Collect)
+        amend = collect.then(data)
+        assert isinstance(amend, Amend)
+        return amend
+
+    first, second = begun(bench.nexus, MINE), begun(bench.other, THEIRS)
+    assert bench.settle(first) == bench.settle(second) == Reply()
+    assert read_keys(bench) == (2, [MINE, THEIRS])
+    assert list(decode(bench.kept[-1])[0].keys.values()) == [MINE, THEIRS]
+
+
+# Unit attentions, and what a preempted nexus loses (SPC-4 section 5.13.11.2)
+
+
+def test_preempting_to_another_type_tells_the_registrants_that_are_left(bench: Bench) -> None:
+    register_both(bench)
+    third = bench.join("iqn.1994-05.com.example:three", b"\x40\0\1\x37\0\2")
+    out(bench, REGISTER, 0, 0xC3, nexus=third)
+    out(bench, RESERVE, MINE, kind=Kind.WRITE_EXCLUSIVE)
+    out(bench, PREEMPT, THEIRS, MINE, kind=Kind.EXCLUSIVE_ACCESS, nexus=bench.other)
+    assert bench.asc(READY) == Code.REGISTRATIONS_PREEMPTED
+    assert bench.asc(READY, nexus=third) == Code.RESERVATIONS_RELEASED
+    assert bench.status(READY, nexus=bench.other) == 0
+
+
+def test_clear_tells_every_registrant_but_him_who_did_it(bench: Bench) -> None:
+    register_both(bench)
+    stranger = bench.join("iqn.1994-05.com.example:three", b"\x40\0\1\x37\0\2")
+    out(bench, CLEAR, MINE)
+    assert bench.asc(READY, nexus=bench.other) == Code.RESERVATIONS_PREEMPTED
+    assert bench.status(READY) == bench.status(READY, nexus=stranger) == 0
+
+
+def test_preempt_and_abort_opens_the_door_that_the_preempted_held(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(removable=True)
+    register_both(bench)
+    assert bench.run("1E 000000 01 00") == Reply()
+    assert bench.asc("1B 00 0000 02 00", nexus=bench.other) == Code.MEDIUM_REMOVAL_PREVENTED
+    out(bench, PREEMPT, THEIRS, MINE, kind=1, nexus=bench.other)
+    assert bench.unit.prevented  # PREEMPT alone does not
+    assert bench.asc(READY) == Code.REGISTRATIONS_PREEMPTED
+    assert out(bench, IGNORE, 0, MINE) == Reply()
+    out(bench, PREEMPT_AND_ABORT, THEIRS, MINE, kind=1, nexus=bench.other)
+    assert not bench.unit.prevented

@@ -143,7 +143,8 @@ def test_preempting_the_holder_takes_the_reservation(kind: Kind) -> None:
     notices = state.preempt("b", 1, WE)
     assert (state.kind, state.holder) == (WE, "b")
     assert state.keys == {"b": 2, "c": 3}
-    released = [("c", Code.RESERVATIONS_RELEASED)] if kind.for_registrants else []
+    # Of whatever type it was: who keeps a registration learns that the type is another one.
+    released = [("c", Code.RESERVATIONS_RELEASED)] if kind is not WE else []
     assert notices == [("a", Code.REGISTRATIONS_PREEMPTED), *released]
 
 
@@ -160,9 +161,36 @@ def test_preempting_a_registrant_leaves_the_reservation() -> None:
 
 def test_preempting_oneself_keeps_the_registration() -> None:
     state = held(WE, "a", "b")
-    assert state.preempt("a", 1, EA) == []
+    assert state.preempt("a", 1, EA) == [("b", Code.RESERVATIONS_RELEASED)]
     assert (state.kind, state.holder) == (EA, "a")
     assert state.keys == {"a": 1, "b": 2}
+
+
+def test_who_removes_his_own_key_and_takes_nothing_over_is_removed() -> None:
+    state = held(WE, "a", "b", "c")
+    state.keys["c"] = 2
+    assert state.preempt("b", 2, EA) == [("c", Code.REGISTRATIONS_PREEMPTED)]
+    assert (state.kind, state.holder, state.keys) == (WE, "a", {"a": 1})
+
+
+def test_the_last_of_all_registrants_that_removes_itself_lets_go() -> None:
+    state = held(EAAR, "a")
+    assert state.preempt("a", 1, WE) == []
+    assert (state.kind, state.keys) == (None, {})
+
+
+def test_a_copy_changes_apart_and_is_taken_over() -> None:
+    state = held(WE, "a", "b")
+    state.legacy = nexus = object()
+    other = state.copy()
+    other.persists = True
+    other.clear("a")
+    assert state.keys == {"a": 1, "b": 2} and state.kind is WE and not state.persists
+    other.legacy = None
+    state.become(other)
+    assert (state.keys, state.kind, state.persists) == ({}, None, True)
+    assert state.generation == other.generation
+    assert state.legacy is nexus
 
 
 def test_preempting_without_a_reservation_takes_none() -> None:
@@ -232,8 +260,9 @@ class Life(RuleBasedStateMachine):
     @rule(port=ports, victim=st.integers(0, 3), kind=st.sampled_from(ALL))
     def preempt(self, port: str, victim: int, kind: Kind) -> None:
         if port in self.state.keys and not self.state.preempts_nothing(victim):
+            mine = self.state.keys[port]
             self.told(port, self.state.preempt(port, victim, kind))
-            assert port in self.state.keys
+            assert port in self.state.keys or mine == victim
 
     def told(self, port: str, notices: list[tuple[str, Code]]) -> None:
         assert port not in [name for name, _ in notices]
