@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +33,16 @@ from netboot.dns.zone import Zone
 from netboot.errors import ConfigError, NetbootError
 from netboot.http.server import HttpServer
 from netboot.http.views import Health, Views, jsonable
-from netboot.model import Admission, Client, DhcpMode, Knock, LeaseState, Portal, Stage, canonical_mac
+from netboot.model import (
+    Admission,
+    Client,
+    DhcpMode,
+    Knock,
+    LeaseState,
+    Portal,
+    Stage,
+    canonical_mac,
+)
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
 from netboot.service import fitness, ledger, preflight
@@ -41,6 +51,7 @@ from netboot.service.journal import Journal
 from netboot.service.ledger import Ledger
 from netboot.service.overview import Overview
 from netboot.service.sight import Sight
+from netboot.service.vault import Vault
 from netboot.state.store import Store
 from netboot.tftp.server import TftpServer
 
@@ -106,6 +117,8 @@ class Service:
 
         # The brain, and what is seen. The leases live in the engine, also where DHCP is off.
         self._scripts = Scripts([settings.http.templates] if settings.http.templates else [])
+        self._vault = Vault(self._store, lambda: self.site, self._clock)
+        self._mark = os.urandom(32).hex()  # our challenges are known again by it
         self._engine = self._make_engine()
         self._sight = Sight(
             site=lambda: self.site,
@@ -179,6 +192,7 @@ class Service:
             lambda client: plan(client, self.site),
             leases=self._store.leases(),
             dns=self.settings.name_servers,
+            chap_of=self._vault.told,
         )
 
     # What the parts ask.
@@ -196,6 +210,8 @@ class Service:
             lease_of=self._engine.leases.by_mac,
             version_of=self._ledger.version_of,
             overlay_of=self._ledger.overlay_of,
+            secrets_of=self._vault.secrets_of,
+            mark=self._mark,
             version_at=self._ledger.version_at,
             mac_of=self._sight.mac_of,
         )
@@ -246,11 +262,13 @@ class Service:
         }
         return Health(self._ready and self._disks.alive(), parts)
 
-    def _script_for(self, mac: str) -> str | None:
+    def _script_for(self, mac: str, itself: bool) -> str | None:
         decided = plan(Client(mac, Stage.IPXE), self.site)
         if decided is None:
             return None
-        return self._scripts.render(decided, self.site, decided.profile.script or DEFAULT)
+        script = decided.profile.script or DEFAULT
+        told = self._vault.told(mac) if itself else None
+        return self._scripts.render(decided, self.site, script, told)
 
     # What the command line asks.
 

@@ -1,16 +1,17 @@
-"""The door of the disks: may this initiator log in, and what is behind its target.
+"""The door of the disks: may this initiator log in, what must it prove, what is behind its target.
 
 A client reaches its own target only: by the initiator name that we gave it, and by the address
 that we leased or reserved for it. Where the addresses are not ours to give (``proxy`` and ``off``)
-the name alone must do. Nothing is opened or created here; ``overlay_of`` is asked last, when the
-initiator is welcome, so that a stranger cannot make us create anything.
+the name alone must do. What it must prove besides (CHAP) is said here, and seen to by the disk
+process. Nothing is opened or created here; ``overlay_of`` is asked last, when the initiator is
+welcome, so that a stranger cannot make us create anything.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from netboot.boot import profiles
+from netboot.boot import chap, profiles
 from netboot.errors import ImageError, NetbootError
 from netboot.model import (
     Admission,
@@ -60,17 +61,20 @@ def admit(
     lease_of: Callable[[str], Lease | None],
     version_of: Callable[[str], Version | None],
     overlay_of: Callable[[str, str, OverlayMode], Overlay],
+    secrets_of: chap.SecretsOf,
     version_at: Callable[[str, int], Version | None] | None = None,
     mac_of: Callable[[str], str | None] | None = None,
+    mark: str = "",
 ) -> Admission:
     """The answer to ``knock``; never raises for anything that the initiator sent.
 
     ``mac_of`` finds the client that holds an address, for discovery by a machine whose
-    initiator name is not the one we gave it; it opens no disk.
+    initiator name is not the one we gave it; it opens no disk. ``mark``: hex, random, the same
+    for every login, for the challenges.
     """
     records = Records(lease_of, version_of, overlay_of, version_at, mac_of)
     if knock.discovery:
-        return _discover(knock, site, records)
+        return _discover(knock, site, records, mark)
     mac = mac_of_target(knock.target, site)
     if mac is None:
         return _refuse(NOT_FOUND, knock, "", "no target of ours has this name")
@@ -81,10 +85,12 @@ def admit(
     if problem:
         return _refuse(NOT_AUTHORIZED, knock, mac, problem)
     try:
+        proof = chap.demanded(mac, site, secrets_of)
         luns = (Lun(0, _disk(mac, assigned.profile, records), serial(mac)),)
     except NetbootError as error:
         return _refuse(UNAVAILABLE, knock, mac, str(error))
-    return Admission(WELCOME, mac, site.target_name(mac), luns)
+    proof = replace(proof, mark=mark) if proof else None
+    return Admission(WELCOME, mac, site.target_name(mac), luns, chap=proof)
 
 
 def serial(mac: str) -> str:
@@ -177,12 +183,14 @@ def _disk(mac: str, profile: Profile, records: Records) -> DiskSpec:
     )
 
 
-def _discover(knock: Knock, site: Site, records: Records) -> Admission:
-    """Discovery is open to everyone, and shows the asker its own target, or nothing."""
+def _discover(knock: Knock, site: Site, records: Records, mark: str) -> Admission:
+    """Discovery shows the asker its own target, or nothing; it is open to everyone, unless the
+    operator has set a secret for it."""
+    proof = replace(site.discovery, mark=mark) if site.discovery else None
     for mac in _askers(knock, site, records):
         if profiles.assign(mac, site).profile is not None:
-            return Admission(WELCOME, mac, site.target_name(mac))
-    return Admission(WELCOME, detail="discovery by somebody who has no target here")
+            return Admission(WELCOME, mac, site.target_name(mac), chap=proof)
+    return Admission(WELCOME, detail="discovery by somebody who has no target here", chap=proof)
 
 
 def _askers(knock: Knock, site: Site, records: Records) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from netboot.boot import admission, profiles
+from netboot.boot import admission, chap, profiles
 from netboot.boot.plan import plan, root_path
 from netboot.boot.script import Scripts
 from netboot.errors import ConfigError
@@ -63,6 +63,7 @@ class Disk:
     target: str
     initiator: str
     serial: str
+    proof: str  #: what its login must prove, in words
     image: str
     version: int | None
     golden: str | None
@@ -171,6 +172,7 @@ def _disk(
         target=site.target_name(mac),
         initiator=made.initiator or site.initiator_name(mac),
         serial=admission.serial(mac),
+        proof=chap.in_words(mac, site),
         image=profile.image,
         version=golden.number if golden else None,
         golden=golden.path if golden else None,
@@ -221,6 +223,7 @@ def _disk_text(disk: Disk | None) -> list[str]:
         "disk:",
         f"  target     {disk.target}, LUN 0, serial {disk.serial}",
         f"  initiator  {disk.initiator}",
+        f"  proof      {disk.proof}",
         f"  overlay    {disk.overlay or 'none'} ({mode})",
         f"  golden     {disk.golden or 'none'} ({disk.image}, {version})",
     ]

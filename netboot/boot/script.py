@@ -25,7 +25,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from netboot.boot import profiles
 from netboot.boot.plan import http_url, root_path, script_path
 from netboot.errors import ConfigError
-from netboot.model import BootPlan, Site, hyphenated
+from netboot.model import BootPlan, Chap, Site, hyphenated
 
 #: The product's own templates: a link to ``templates/`` in a clone, a folder in a wheel.
 PRODUCT = Path(__file__).resolve().parents[1] / "templates" / "ipxe"
@@ -60,6 +60,10 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("domain", "the site's DNS domain"),
     Variable("http", "the URL of our HTTP server, without a slash at its end"),
     Variable("script_url", "the URL of this script"),
+    Variable("username", "the user name that it logs in with (CHAP); empty: none"),
+    Variable("password", "its secret, told to the machine itself alone; else empty"),
+    Variable("reverse_username", "the user name by which the target proves itself; empty: none"),
+    Variable("reverse_password", "the target's secret, told as the other one is"),
     Variable("vars", "the profile's and the machine's own variables: vars.kernel"),
 )
 
@@ -82,11 +86,16 @@ class Scripts:
             autoescape=False,  # this is not HTML; ``harmless`` is the guard
         )
 
-    def render(self, plan: BootPlan, site: Site, template: str = DEFAULT) -> str:
-        """The script for the machine of ``plan``; ConfigError says what is wrong, and where."""
+    def render(
+        self, plan: BootPlan, site: Site, template: str = DEFAULT, chap: Chap | None = None
+    ) -> str:
+        """The script for the machine of ``plan``; ConfigError says what is wrong, and where.
+
+        ``chap``: what that machine, and nobody else, is told to prove at its login.
+        """
         loaded = self._load(template)
         try:
-            text = loaded.render(variables(plan, site))
+            text = loaded.render(variables(plan, site, chap))
         except Exception as error:  # a template can divide by zero, and worse
             raise ConfigError(f"{_where(error, loaded.filename)}: {error}") from error
         if not text.startswith("#!ipxe"):
@@ -109,7 +118,7 @@ class Scripts:
             raise ConfigError(f"template {name} cannot be read: {error}") from error
 
 
-def variables(plan: BootPlan, site: Site) -> dict[str, object]:
+def variables(plan: BootPlan, site: Site, chap: Chap | None = None) -> dict[str, object]:
     """The values of ``VARIABLES``; of the packet itself only the MAC is among them."""
     mac = plan.client.mac
     return {
@@ -126,6 +135,10 @@ def variables(plan: BootPlan, site: Site) -> dict[str, object]:
         "domain": site.domain,
         "http": http_url(site, ""),
         "script_url": http_url(site, script_path(mac)),
+        "username": chap.name if chap else "",
+        "password": chap.secret if chap else "",
+        "reverse_username": chap.mutual_name if chap else "",
+        "reverse_password": chap.mutual_secret if chap else "",
         "vars": profiles.variables_of(site.hosts.get(mac), plan.profile),
     }
 

@@ -9,7 +9,7 @@ happen. It never raises for what a packet says, and never answers a machine that
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from netboot.dhcp import replies, rules
@@ -33,7 +33,7 @@ from netboot.dhcp.verdicts import Granted, Nameless, Refused, Silence, verdict
 from netboot.dhcp.wire import REPLY, UNSPECIFIED, Packet, decode
 from netboot.errors import WireError
 from netboot.events import BootEvent, Phase
-from netboot.model import BootPlan, Client, DhcpMode, Lease, Site, Stage
+from netboot.model import BootPlan, Chap, Client, DhcpMode, Lease, Site, Stage
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,10 @@ class Engine:
         dns: Sequence[IPv4Address] = (),
         *,
         probe: bool = True,
+        chap_of: Callable[[str], Chap | None] = lambda mac: None,
     ) -> None:
-        """``pool``: first and last address; ``leases``: as persisted before; ``dns``: option 6."""
+        """``pool``: first and last address; ``leases``: as persisted before; ``dns``: option 6;
+        ``chap_of``: what the iPXE of a machine is told to prove at its login."""
         self.site = site
         self.ours = site.address.ip
         self.lease_seconds = lease_seconds
@@ -85,6 +87,7 @@ class Engine:
         self._plan = plan
         self._dns = tuple(dns)
         self._probe = probe
+        self._chap_of = chap_of
         self._proxy = site.dhcp_mode is DhcpMode.PROXY
         self._boots = Boots()
         self._waiting: dict[str, _Asked] = {}
@@ -310,6 +313,8 @@ class Engine:
             boot_service=boot_service,
             text=text,
         )
+        if rules.confides(facts):
+            facts = replace(facts, chap=self._chap_of(asked.client.mac))
         data, packet, left_out = replies.render(facts)
         if left_out:
             names = ", ".join(option.label for option in left_out)

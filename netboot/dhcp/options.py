@@ -167,6 +167,10 @@ class Ipxe(Row):
 
     PRIORITY = 1, "priority", U8, "ipxe.org"
     NO_PROXY_DHCP = 176, "no-pxedhcp", U8, "ipxe.org"
+    USERNAME = 190, "username", TEXT, "ipxe.org"
+    PASSWORD = 191, "password", TEXT, "ipxe.org"
+    REVERSE_USERNAME = 192, "reverse-username", TEXT, "ipxe.org"
+    REVERSE_PASSWORD = 193, "reverse-password", TEXT, "ipxe.org"
 
 
 class RelayAgent(Row):

@@ -6,7 +6,7 @@ whether it gets an answer at all; ``replies`` makes packets of it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from netboot.dhcp.clients import HTTP_CLIENT, PXE_CLIENT
 from netboot.dhcp.options import Ipxe, Option, Pxe
 from netboot.dhcp.wire import UNSPECIFIED, Packet
-from netboot.model import BootPlan, Client, Site, Stage
+from netboot.model import BootPlan, Chap, Client, Site, Stage
 
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
 
@@ -68,6 +68,7 @@ class Facts:
     proxy: bool = False  #: another server gives the addresses
     boot_service: bool = False  #: the reply leaves from port 4011
     text: str = ""  #: why not, in a NAK
+    chap: Chap | None = field(default=None, repr=False)  #: what this iPXE is told to prove
 
     @property
     def ours(self) -> IPv4Address:
@@ -93,6 +94,23 @@ class Facts:
     @property
     def bootable(self) -> bool:
         return self.plan is not None and program(self.plan) is not None
+
+
+def confides(facts: Facts) -> bool:
+    """Whether this reply may say a secret: only to iPXE with something to boot, and only where it
+    takes it from.
+
+    That is the ACK of a lease (it forgets what an offer said), as a frame to its own hardware
+    address: iPXE on Ethernet never asks for a broadcast (dhcp.c, dhcp_chaddr), so who does is
+    somebody else. No more than a pool's worth of made-up machines are told anything. A proxy's
+    offer is all that iPXE has of a proxy, and cannot but be broadcast.
+    """
+    if facts.client.stage is not Stage.IPXE or not facts.bootable or facts.boot_service:
+        return False
+    if facts.proxy:
+        return True
+    heard_by_all = facts.request.broadcast and facts.request.giaddr == UNSPECIFIED
+    return facts.message == ACK and facts.seconds is not None and not heard_by_all
 
 
 def _vendor(facts: Facts) -> dict[int, bytes] | None:
@@ -124,6 +142,14 @@ def _ipxe(facts: Facts) -> dict[int, bytes]:
     found = {Ipxe.PRIORITY.code: Ipxe.PRIORITY.encode(_PRIORITY)}
     if not facts.proxy:
         found[Ipxe.NO_PROXY_DHCP.code] = Ipxe.NO_PROXY_DHCP.encode(1)
+    chap = facts.chap
+    if chap is not None:
+        found[Ipxe.USERNAME.code] = Ipxe.USERNAME.encode(chap.name)
+        found[Ipxe.PASSWORD.code] = Ipxe.PASSWORD.encode(chap.secret)
+        # With these two iPXE offers nothing but CHAP, and asks for our proof (iscsi.c).
+        if chap.mutual_secret:
+            found[Ipxe.REVERSE_USERNAME.code] = Ipxe.REVERSE_USERNAME.encode(chap.mutual_name)
+            found[Ipxe.REVERSE_PASSWORD.code] = Ipxe.REVERSE_PASSWORD.encode(chap.mutual_secret)
     return found
 
 
@@ -278,7 +304,7 @@ RULES: tuple[Rule, ...] = (
         Option.IPXE,
         _ipxe,
         "priority 1 over other servers; `no-pxedhcp` saves 2 s of waiting for a proxy (not sent "
-        "by one)",
+        "by one); with CHAP, in the ACK and from a proxy, the machine's name and secrets",
         always=_ONLY_IPXE,
         proxy=True,
     ),

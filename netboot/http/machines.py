@@ -1,8 +1,9 @@
 """What machines ask for on their way up: scripts, loaders, files, and the end of the story.
 
-They are known by their address alone, so nothing here is secret and nothing is changed; what
-they fetch is published as LOADER and SCRIPT. iPXE stands still until it has its answer: every
-answer, a 404 too, comes at once.
+They are known by their address alone, so nothing here is secret, but for what a machine's own
+script tells it to prove at its login; and nothing is changed. What they fetch is published as
+LOADER and SCRIPT. iPXE stands still until it has its answer: every answer, a 404 too, comes at
+once.
 """
 
 import asyncio
@@ -47,12 +48,13 @@ class Machines:
     async def script(self, request: web.Request) -> web.StreamResponse:
         """``/boot/52-54-00-12-34-56.ipxe``."""
         mac = mac_in(request)
-        text = self._views.script_for(mac) if mac else None
+        # A person who looks at a script is not a boot, and no script but one's own has secrets
+        # in it: the client's address tells them apart. Where addresses are not ours to know,
+        # iPXE's own User-Agent tells of a boot, but is no reason to tell a secret.
+        holder = self._views.mac_of(request.remote or "")
+        text = self._views.script_for(mac, holder == mac) if mac else None
         if mac is None or text is None:
             raise web.HTTPNotFound(text="no such machine\n")
-        # A person who looks at a script is not a boot: the client's address tells them apart,
-        # or, where addresses are not ours to know, iPXE's own User-Agent.
-        holder = self._views.mac_of(request.remote or "")
         agent = request.headers.get("User-Agent", "")
         if request.method == "GET" and (holder == mac or (not holder and agent[:5] == "iPXE/")):
             self._publish(mac, Phase.SCRIPT, "script by HTTP")

@@ -84,8 +84,9 @@ class Views:
     """All that the HTTP server wants of the rest of the program.
 
     ``script_for`` may raise ``ConfigError`` (the template is wrong): the machine gets a 500 with
-    its text. ``ready`` says that the guest with this MAC is up: whoever fills it publishes
-    ``Phase.READY``. ``publish`` takes the events that the server itself sees: LOADER and SCRIPT.
+    its text. To anybody but the machine itself the script says no secret. ``ready`` says that the
+    guest with this MAC is up: whoever fills it publishes ``Phase.READY``. ``publish`` takes the
+    events that the server itself sees: LOADER and SCRIPT.
     """
 
     clients: Callable[[], Sequence[ClientView]]
@@ -95,7 +96,8 @@ class Views:
     mac_of: Callable[[str], str | None]  #: the client that holds this address (text), or None
     subscribe: Callable[[Callable[[BootEvent], None]], Callable[[], None]]
     publish: Callable[[BootEvent], None]
-    script_for: Callable[[str], str | None]  #: canonical MAC → iPXE script; None: unknown here
+    #: Canonical MAC, and whether the machine itself is asking → iPXE script; None: unknown here.
+    script_for: Callable[[str, bool], str | None]
     explain: Callable[[str], object]  #: canonical MAC → anything ``jsonable`` takes
     ready: Callable[[str], None]
 
@@ -103,6 +105,7 @@ class Views:
 def jsonable(value: object) -> object:
     """``value`` as dicts, lists, strings and numbers; phases by their label, enums by value.
 
+    What a value hides from its ``repr``, a secret, stays hidden here.
     TypeError for anything that has no plain form: that is a bug of ours, not of the asker.
     """
     if isinstance(value, Phase):
@@ -114,7 +117,9 @@ def jsonable(value: object) -> object:
     if isinstance(value, IPv4Address | IPv4Interface | PurePath | UUID):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: jsonable(getattr(value, item.name)) for item in fields(value)}
+        return {
+            item.name: jsonable(getattr(value, item.name)) for item in fields(value) if item.repr
+        }
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):

@@ -17,9 +17,11 @@ from netboot.boot.admission import (
     mac_of_target,
     serial,
 )
-from netboot.errors import ImageError
+from netboot.errors import ImageError, NetbootError
 from netboot.model import (
     Admission,
+    Chap,
+    ChapMode,
     DhcpMode,
     DiskSpec,
     Host,
@@ -30,6 +32,7 @@ from netboot.model import (
     Overlay,
     OverlayMode,
     Profile,
+    Secrets,
     Site,
     Version,
     hyphenated,
@@ -72,6 +75,14 @@ class State:
     stands_on: int = 3
     trouble: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)  #: whose secrets were asked for
+    locked: Exception | None = None
+
+    def secrets_of(self, mac: str) -> Secrets:
+        self.drawn.append(mac)
+        if self.locked:
+            raise self.locked
+        return Secrets(mac, "secret-of-the-machine", "secret-of-ours", 1.0)
 
     def overlay_of(self, mac: str, image: str, mode: OverlayMode) -> Overlay:
         self.asked.append(mac)
@@ -95,6 +106,7 @@ def answer(
     site: Site = SITE,
     version_at: Callable[[str, int], Version | None] | None = None,
     mac_of: Callable[[str], str | None] | None = None,
+    mark: str = "",
 ) -> Admission:
     state = state or State()
     return admit(
@@ -103,8 +115,10 @@ def answer(
         lease_of=state.leases.get,
         version_of=state.versions.get,
         overlay_of=state.overlay_of,
+        secrets_of=state.secrets_of,
         version_at=version_at,
         mac_of=mac_of,
+        mark=mark,
     )
 
 
@@ -351,3 +365,62 @@ def test_no_knock_raises_or_opens(
         assert (result.status == WELCOME) is discovery
         assert result.luns == ()
     assert state.asked == []
+
+
+# What must be proved.
+
+ONE_WAY = Chap("52-54-00-12-34-56", "secret-of-the-machine", mark="beef")
+MUTUAL = replace(ONE_WAY, mutual_name="netboot", mutual_secret="secret-of-ours")
+
+
+@pytest.mark.parametrize(
+    ("mode", "proof"), [(ChapMode.OFF, None), (ChapMode.CHAP, ONE_WAY), (ChapMode.MUTUAL, MUTUAL)]
+)
+def test_what_the_site_wants_proved(mode: ChapMode, proof: Chap | None) -> None:
+    state = State()
+    found = answer(knock(), state, replace(SITE, chap=mode), mark="beef")
+    assert (found.status, found.chap) == (WELCOME, proof)
+    assert found.luns
+    assert state.drawn == ([WS1] if proof else [])
+
+
+def test_the_digests_of_the_site() -> None:
+    found = answer(knock(), site=replace(SITE, chap=ChapMode.CHAP, algorithms=(7,)))
+    assert found.chap is not None
+    assert found.chap.algorithms == (7,)
+
+
+def test_a_machine_with_its_own_secret_proves_it_whatever_the_site_wants() -> None:
+    host = replace(SITE.hosts[WS1], chap_name="me", chap_secret="its-own-secret")
+    for mode in ChapMode:
+        state = State()
+        site = replace(SITE, hosts={**SITE.hosts, WS1: host}, chap=mode)
+        assert answer(knock(), state, site).chap == Chap("me", "its-own-secret")
+        assert state.drawn == [], "and none is made for it"
+
+
+def test_nobody_has_a_secret_made_by_knocking_at_a_strangers_door() -> None:
+    state, site = State(), replace(SITE, chap=ChapMode.MUTUAL)
+    assert answer(knock(address="192.168.77.99"), state, site).status == NOT_AUTHORIZED
+    assert answer(knock(OTHER, "192.168.77.99"), state, site).status == NOT_AUTHORIZED
+    assert answer(knock(target="iqn.x:nobody"), state, site).status == NOT_FOUND
+    assert state.drawn == []
+
+
+def test_secrets_that_cannot_be_read_mean_later_and_not_never() -> None:
+    state = State(locked=NetbootError("the database is locked"))
+    found = answer(knock(), state, replace(SITE, chap=ChapMode.CHAP))
+    assert (found.status, found.luns, found.chap) == (UNAVAILABLE, (), None)
+    assert "the database is locked" in found.detail
+    assert state.asked == [], "and no overlay is made"
+
+
+def test_discovery_proves_itself_where_it_must() -> None:
+    wanted = Chap("discovery", "secret-of-discovery")
+    site = replace(SITE, discovery=wanted)
+    mine = replace(knock(), target="", discovery=True)
+    stranger = Knock("iqn.2000-01.com.example:x", "", "192.168.77.200", discovery=True)
+    for asker in (mine, stranger):
+        assert answer(asker, site=site, mark="beef").chap == replace(wanted, mark="beef")
+        assert answer(asker).chap is None
+    assert answer(knock(), site=site).chap is None, "a disk is another matter"

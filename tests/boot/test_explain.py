@@ -105,6 +105,7 @@ operating system: nothing to boot
 disk:
   target     {IQN}:52-54-00-12-34-56, LUN 0, serial NB525400123456
   initiator  {IQN}:client.52-54-00-12-34-56
+  proof      none: its name and its address must do
   overlay    /ov/ws1.qcow2 (persistent, generation 0)
   golden     /lib/debian/3.raw (debian, version 3)
 """
@@ -129,6 +130,7 @@ def test_as_data() -> None:
         "target": f"{IQN}:52-54-00-12-34-56",
         "initiator": f"{IQN}:client.52-54-00-12-34-56",
         "serial": "NB525400123456",
+        "proof": "none: its name and its address must do",
         "image": "debian",
         "version": 3,
         "golden": "/lib/debian/3.raw",

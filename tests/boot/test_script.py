@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netboot.boot.plan import plan
 from netboot.boot.script import FORBIDDEN, PRODUCT, VARIABLES, Scripts, harmless, variables
 from netboot.errors import ConfigError
-from netboot.model import BootPlan, Client, Host, Profile, Site, Stage
+from netboot.model import BootPlan, Chap, Client, Host, Profile, Site, Stage
 
 WS1 = "52:54:00:12:34:56"
 ROOT = "iscsi:192.168.77.1:::0:iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -110,6 +110,10 @@ def test_the_values(tmp_path: Path) -> None:
         "echo domain lab.netboot\n"
         "echo http http://192.168.77.1:8080\n"
         "echo script_url http://192.168.77.1:8080/boot/52-54-00-12-34-56.ipxe\n"
+        "echo username \n"
+        "echo password \n"
+        "echo reverse_username \n"
+        "echo reverse_password \n"
         "echo vars {'kernel': 'vmlinuz', 'initrd': 'initrd.img'}\n"
     )
 
@@ -218,3 +222,27 @@ def test_whatever_is_let_through_stays_on_its_line(value: str) -> None:
         assert same is value
         assert len(value.splitlines()) <= 1
         assert not any(sign in value for sign in FORBIDDEN)
+
+
+CHAP = Chap("52-54-00-12-34-56", "0123456789abc._f", "netboot", "fedcba9876543210")
+
+
+@pytest.mark.parametrize("path", sorted(PRODUCT.glob("*.j2")), ids=lambda path: path.name)
+def test_every_template_says_what_the_machine_must_prove(path: Path) -> None:
+    """Before the login: the settings' names are those of ipxe.org/cfg."""
+    scripts = Scripts()
+    bare = scripts.render(made(), SITE, path.name)
+    assert "user" not in bare
+    assert "password" not in bare
+    lines = scripts.render(made(), SITE, path.name, CHAP).splitlines()
+    told = [line for line in lines if line not in bare.splitlines()]
+    assert told == [
+        "set username 52-54-00-12-34-56",
+        "set password 0123456789abc._f",
+        "set reverse-username netboot",
+        "set reverse-password fedcba9876543210",
+    ]
+    login = next(at for at, line in enumerate(lines) if ROOT in line)
+    assert lines.index(told[-1]) < login
+    one_way = replace(CHAP, mutual_name="", mutual_secret="")
+    assert "reverse" not in scripts.render(made(), SITE, path.name, one_way)

@@ -12,7 +12,7 @@ from scapy.packet import Packet as Layer
 
 from netboot.dhcp.effects import Effect, Send
 from netboot.dhcp.engine import PROBE_WAIT, Engine
-from netboot.model import BootPlan, Client, DhcpMode, Host, Lease, Profile, Site, Stage
+from netboot.model import BootPlan, Chap, Client, DhcpMode, Host, Lease, Profile, Site, Stage
 
 FIRST, LAST = IPv4Address("192.168.77.50"), IPv4Address("192.168.77.199")
 SERVER = "192.168.77.1"
@@ -204,11 +204,12 @@ class Kit:
         leases: Sequence[Lease] = (),
         script: str | None = None,
         probe: bool = True,
+        chap_of: Callable[[str], Chap | None] = lambda mac: None,
         **fields: Any,
     ) -> Lan:
         site = a_site(mode, **fields)
-        plan = a_plan(site, script)
-        return Lan(Engine(site, pool, 3600, plan, leases, [site.address.ip], probe=probe))
+        plan, dns = a_plan(site, script), [site.address.ip]
+        return Lan(Engine(site, pool, 3600, plan, leases, dns, probe=probe, chap_of=chap_of))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from netboot.dhcp.engine import PROBE_WAIT
 from netboot.dhcp.leases import DECLINED_HOLD, OFFER_HOLD
 from netboot.dhcp.rules import ACK, NAK, OFFER
 from netboot.events import BootEvent, Phase
-from netboot.model import DhcpMode, Host, Lease, LeaseState
+from netboot.model import Chap, DhcpMode, Host, Lease, LeaseState
 
 A, B, WS21 = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:21"
 STRANGER = "66:66:66:66:66:66"
@@ -708,3 +708,49 @@ def test_garbage_never_raises(kit: Any, data: bytes) -> None:
     engine = kit.lan().engine
     assert engine.receive(data, ("0.0.0.0", 68), 0.0) == []
     assert engine.counters["garbage"] == 1
+
+
+# Secrets
+
+
+class Confidant:
+    """Says what a machine must prove, and remembers who was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, mac: str) -> Chap | None:
+        self.asked.append(mac)
+        return Chap("user", "secret-of-" + mac) if mac != B else None
+
+
+def test_a_secret_is_asked_for_once_and_said_once_in_the_ack(kit: Any) -> None:
+    confidant = Confidant()
+    lan = kit.lan(chap_of=confidant)
+    for program in (kit.BIOS, kit.UEFI, kit.HTTP, kit.OS):
+        assert b"secret-of" not in lan.dora(A, program).send.data
+    assert b"secret-of" not in lan.offer(A, kit.IPXE).send.data
+    assert confidant.asked == []
+    ack = lan.dora(A, kit.IPXE)
+    assert b"\xbe\x04user\xbf\x1bsecret-of-" + A.encode() in ack.send.data
+    assert ack.send.how is How.CHADDR, "nobody else hears it"
+    assert confidant.asked == [A]
+    assert b"secret-of" not in lan.dora(B, kit.IPXE).send.data
+    assert confidant.asked == [A, B]
+
+
+def test_no_secret_for_who_only_asks(kit: Any) -> None:
+    """INFORM and port 4011 answer anybody at any address."""
+    confidant = Confidant()
+    lan = kit.lan(chap_of=confidant)
+    peer = ("192.168.77.201", 68)
+    effects = lan.say(A, "inform", *kit.IPXE, ciaddr=peer[0], peer=peer)
+    effects += lan.say(A, "request", *kit.IPXE, ciaddr=peer[0], peer=peer, port=4011)
+    assert len(kit.heard(effects)) == 2
+    assert confidant.asked == []
+
+
+def test_a_proxy_says_it_in_its_offer(kit: Any) -> None:
+    lan = kit.lan(DhcpMode.PROXY, chap_of=Confidant())
+    assert b"secret-of" in kit.only(lan.say(A, "discover", *kit.IPXE)).send.data
+    assert b"secret-of" not in kit.only(lan.say(A, "discover", *kit.BIOS)).send.data

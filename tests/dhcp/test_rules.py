@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from netboot.dhcp import rules
 from netboot.dhcp.clients import identify
 from netboot.dhcp.options import Ipxe, Option, Pxe
 from netboot.dhcp.replies import reply
 from netboot.dhcp.rules import ACK, INFORM, NAK, OFFER, RULES, Audience, Facts, audience, program
-from netboot.dhcp.wire import Packet, decode
-from netboot.model import Client, DhcpMode, Stage
+from netboot.dhcp.wire import BROADCAST, Packet, decode, decode_tlvs, encode
+from netboot.model import Chap, Client, DhcpMode, Stage
 
 MAC = "52:54:00:00:00:01"
 
@@ -258,3 +259,77 @@ def test_echoes_are_to_the_bit(kit: Any) -> None:
     given = facts(kit, "OS", (82, relay), (61, b"\x00weird"))
     raw: Packet = reply(given)
     assert raw.options[82] == relay
+
+
+CHAP = Chap("52-54-00-00-00-01", "0123456789abcdef", "netboot", "fedcba9876543210")
+
+
+def inside(given: Facts) -> dict[int, bytes]:
+    return dict(decode_tlvs(reply(given).options[175]))
+
+
+@pytest.mark.parametrize("mode", ["full", "proxy"])
+def test_ipxe_is_told_what_it_must_prove(kit: Any, mode: str) -> None:
+    """Numbers and directions: ipxe/dhcp.h, DHCP_EB_USERNAME 0xbe to REVERSE_PASSWORD 0xc1."""
+    found = inside(facts(kit, "IPXE", mode=mode, message=ACK, chap=CHAP))
+    assert {code: found[code] for code in (190, 191, 192, 193)} == {
+        190: b"52-54-00-00-00-01",
+        191: b"0123456789abcdef",
+        192: b"netboot",
+        193: b"fedcba9876543210",
+    }
+    one_way = replace(CHAP, mutual_name="", mutual_secret="")
+    found = inside(facts(kit, "IPXE", mode=mode, message=ACK, chap=one_way))
+    assert {190, 191} <= set(found)
+    assert not {192, 193} & set(found), "an empty one would make iPXE ask for our proof"
+    assert not {190, 191, 192, 193} & set(inside(facts(kit, "IPXE", mode=mode, message=ACK)))
+
+
+@pytest.mark.parametrize("who", ["BIOS", "UEFI", "HTTP", "OS"])
+def test_nobody_but_ipxe_is_told_a_secret(kit: Any, who: str) -> None:
+    """The engine does not hand it in for them; if it did, it would go no further."""
+    packet = encode(reply(facts(kit, who, message=ACK, chap=CHAP)), 1472)
+    assert CHAP.secret.encode() not in packet
+    assert CHAP.mutual_secret.encode() not in packet
+
+
+def test_facts_do_not_show_a_secret(kit: Any) -> None:
+    assert CHAP.secret not in repr(facts(kit, "IPXE", chap=CHAP))
+
+
+@pytest.mark.parametrize(
+    ("who", "fields", "confides"),
+    [
+        ("IPXE", {"message": ACK}, True),
+        ("IPXE", {"message": OFFER}, False),  # iPXE forgets it
+        ("IPXE", {"message": ACK, "seconds": None}, False),  # the answer to an INFORM
+        ("IPXE", {"message": NAK, "plan": None}, False),
+        ("IPXE", {"message": ACK, "script": "http://192.168.77.1/boot.ipxe"}, True),
+        ("IPXE", {"message": OFFER, "mode": "proxy"}, True),
+        ("IPXE", {"message": ACK, "mode": "proxy", "boot_service": True}, False),
+        ("IPXE", {"message": ACK, "proxy": True, "boot_service": True}, False),
+        ("BIOS", {"message": ACK}, False),
+        ("UEFI", {"message": ACK}, False),
+        ("HTTP", {"message": ACK}, False),
+        ("OS", {"message": ACK}, False),
+        ("BIOS", {"message": OFFER, "mode": "proxy"}, False),
+    ],
+)
+def test_which_replies_may_say_a_secret(
+    kit: Any, who: str, fields: dict[str, Any], confides: bool
+) -> None:
+    assert rules.confides(facts(kit, who, **fields)) is confides
+
+
+def test_no_secret_in_a_broadcast_but_through_a_relay(kit: Any) -> None:
+    given = facts(kit, "IPXE", message=ACK)
+    loud = replace(given, request=replace(given.request, flags=BROADCAST))
+    assert not rules.confides(loud)
+    relay = replace(loud.request, giaddr=IPv4Address("192.168.77.254"))
+    assert rules.confides(replace(given, request=relay))
+
+
+def test_no_secret_without_anything_to_boot(kit: Any) -> None:
+    given = facts(kit, "IPXE", message=ACK)
+    assert given.plan is not None
+    assert not rules.confides(replace(given, plan=replace(given.plan, root_path=None)))

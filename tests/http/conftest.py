@@ -48,6 +48,7 @@ class Program:
     bus: Bus = field(default_factory=Bus)
     heard: list[BootEvent] = field(default_factory=list)
     readied: list[str] = field(default_factory=list)
+    told: list[tuple[str, bool]] = field(default_factory=list)  #: who asked for whose script
     subscribed: int = 0
 
     def views(self) -> Views:
@@ -70,9 +71,10 @@ class Program:
             raise self.trouble
         return CLIENTS
 
-    def _script(self, mac: str) -> str | None:
+    def _script(self, mac: str, itself: bool) -> str | None:
         if self.trouble:
             raise self.trouble
+        self.told.append((mac, itself))
         return self.scripts.get(mac)
 
     def _subscribe(self, receiver: Callable[[BootEvent], None]) -> Callable[[], None]:

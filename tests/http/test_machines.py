@@ -58,6 +58,29 @@ def test_only_the_machine_itself_is_booting(
     assert fakes.run(work, fakes.Program(mac=holder)).heard == heard
 
 
+@pytest.mark.parametrize(
+    ("holder", "agent", "itself"),
+    [
+        (WS1, "curl/8", True),
+        (WS1, "iPXE/1.0.0+", True),
+        (WS2, "iPXE/1.0.0+", False),
+        (None, "iPXE/1.0.0+", False),  # anybody can call himself iPXE
+        (None, "", False),
+    ],
+)
+def test_secrets_are_for_who_has_the_machines_address(
+    fakes: ModuleType, holder: str | None, agent: str, itself: bool
+) -> None:
+    program = fakes.Program(mac=holder)
+
+    async def work(server: object) -> None:
+        for method in ("GET", "HEAD"):
+            path = "/boot/52-54-00-12-34-56.ipxe"
+            await fakes.ask(server.port, path, method, headers={"User-Agent": agent})
+
+    assert fakes.run(work, program).told == [(WS1, itself)] * 2
+
+
 def test_head_of_a_script_is_no_boot(fakes: ModuleType) -> None:
     async def work(server: object) -> None:
         got = await fakes.ask(server.port, "/boot/52-54-00-12-34-56.ipxe", "HEAD")

@@ -20,7 +20,7 @@ from netboot.http.views import (
     event_dict,
     jsonable,
 )
-from netboot.model import Counters
+from netboot.model import Chap, Counters, Host, Secrets
 
 MAC = "52:54:00:12:34:56"
 
@@ -128,6 +128,20 @@ def test_plain(value: object, plain: object) -> None:
 def test_what_has_no_plain_form_is_a_bug(value: object) -> None:
     with pytest.raises(TypeError, match="has no plain form"):
         jsonable(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Chap("ws1", "hush-secret-of-12", "netboot", "hush-other-secret", mark="hush"),
+        Secrets(MAC, "hush-secret-of-12", "hush-other-secret", 1.0),
+        Host(MAC, "ws1", "work", chap_secret="hush-secret-of-12", chap_mutual_secret="hush"),
+    ],
+)
+def test_secrets_have_no_plain_form(value: object) -> None:
+    plain = jsonable([{"deep": (value,)}])
+    assert "ws1" in str(plain) or MAC in str(plain)
+    assert "hush" not in str(plain)
 
 
 def test_an_event() -> None:

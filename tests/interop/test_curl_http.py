@@ -46,7 +46,7 @@ class Service:
             mac_of=lambda address: WS1,
             subscribe=self.bus.subscribe,
             publish=self.bus.publish,
-            script_for=lambda mac: f"#!ipxe\necho {mac}\n",
+            script_for=lambda mac, itself: f"#!ipxe\necho {mac}\n",
             explain=lambda mac: {"mac": mac},
             ready=self.readied.append,
         )

@@ -1,0 +1,66 @@
+"""The machines' secrets: drawn when first wanted, kept, and renewed by the operator.
+
+16 characters of an alphabet of 64 are the 96 random bits that RFC 7143 section 9.2.1 wants, and
+the most that EDK2 and Windows take. Nothing here is ever logged but the name of a machine.
+"""
+
+import logging
+import secrets
+import string
+from collections.abc import Callable
+
+from netboot.boot import chap
+from netboot.errors import NetbootError
+from netboot.model import Chap, Secrets, Site
+from netboot.state.store import Store
+
+log = logging.getLogger(__name__)
+
+#: None of them means anything to iPXE, where a word may begin with any but a hyphen.
+ALPHABET = string.ascii_letters + string.digits + "._"
+LENGTH = 16
+
+
+def draw() -> str:
+    """A fresh secret."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+class Vault:
+    """``site`` is asked anew each time; ``draw`` is called once for each secret."""
+
+    def __init__(
+        self,
+        store: Store,
+        site: Callable[[], Site],
+        clock: Callable[[], float],
+        draw: Callable[[], str] = draw,
+    ) -> None:
+        self._store = store
+        self._site = site
+        self._clock = clock
+        self._draw = draw
+
+    def secrets_of(self, mac: str) -> Secrets:
+        """A machine's, made now if there are none yet. NetbootError as the store's."""
+        return self._store.secrets(mac) or self._store.add_secrets(self._fresh(mac))
+
+    def renew(self, mac: str) -> Secrets:
+        """Others in their place. Who runs with the old ones cannot log in with them any more."""
+        fresh = self._fresh(mac)
+        self._store.replace_secrets(fresh)
+        return fresh
+
+    def told(self, mac: str) -> Chap | None:
+        """What the machine's iPXE is told. Without a database it boots without: and says why."""
+        try:
+            return chap.told(mac, self._site(), self.secrets_of)
+        except NetbootError as error:
+            log.error("%s is told no secret, and will not get at its disk: %s", mac, error)
+            return None
+
+    def _fresh(self, mac: str) -> Secrets:
+        secret = reverse = self._draw()
+        while reverse == secret:  # RFC 7143 section 9.2.1: never one for both directions
+            reverse = self._draw()
+        return Secrets(mac, secret, reverse, self._clock())
