@@ -36,6 +36,7 @@ class Texts:
     portals: Sequence[str]  #: TargetAddress of each of our portals
     _asked: bytearray = field(default_factory=bytearray)
     _answer: bytes = b""  #: what could not be sent yet
+    _final: bool = True  #: the initiator has nothing to add
 
     def receive(
         self, session: Session, targets: Iterable[str], flags: int, tag: int, data: bytes, room: int
@@ -49,6 +50,7 @@ class Texts:
         if tag == NO_TAG:  # a new exchange; the old one, if any, is given up
             self._asked.clear()
             self._answer = b""
+        self._final = bool(flags & FINAL)
         if self._answer:
             return self._piece(room)
         self._asked += data
@@ -74,7 +76,8 @@ class Texts:
         now, self._answer = self._answer[:room], self._answer[room:]
         if self._answer:
             return Piece(CONTINUE, _TAG, now)
-        return Piece(FINAL, NO_TAG, now)
+        # F answers F only (section 11.11.1): who left it out may go on, with our tag.
+        return Piece(FINAL, NO_TAG, now) if self._final else Piece(0, _TAG, now)
 
     def _key(
         self, session: Session, targets: list[str], name: str, value: str

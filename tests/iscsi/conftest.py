@@ -221,10 +221,17 @@ class Workers:
 class Session:
     """One logged-in engine with its edge at a shared unit; ``say`` sends and reads."""
 
-    def __init__(self, bench: "Bench", *pairs: str, isid: bytes = ISID, cmd_sn: int = 1) -> None:
+    def __init__(
+        self,
+        bench: "Bench",
+        *pairs: str,
+        isid: bytes = ISID,
+        cmd_sn: int = 1,
+        kind: str = "Normal",
+    ) -> None:
         self.initiator = Initiator(cmd_sn)
         self.engine = Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(range(n)))
-        names = (f"InitiatorName={NAME}", f"TargetName={TARGET}", "SessionType=Normal")
+        names = (f"InitiatorName={NAME}", f"TargetName={TARGET}", f"SessionType={kind}")
         login = self.initiator.login(0x87, *names, *pairs, isid=isid)
         self.engine.receive(memoryview(login))
         self.engine.admit(Admission(0, "52:54:00:12:34:56", TARGET))
@@ -240,7 +247,7 @@ class Session:
             self._first_read,
         )
         self.welcome = self.take()
-        if self.engine.answers.plain:
+        if self.engine.answers.plain and kind == "Normal":
             self.say(self.initiator.command(bytes(6)))  # TEST UNIT READY takes the 29/00
 
     def _first_read(self) -> None:
@@ -301,8 +308,8 @@ class Bench:
         )
         self.volumes = dict.fromkeys(lun_fields(0), self.volume)
 
-    def session(self, *pairs: str, isid: bytes = ISID, cmd_sn: int = 1) -> Session:
-        return Session(self, *pairs, isid=isid, cmd_sn=cmd_sn)
+    def session(self, *pairs: str, **more: Any) -> Session:
+        return Session(self, *pairs, **more)
 
 
 @pytest.fixture

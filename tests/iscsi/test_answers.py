@@ -230,3 +230,20 @@ def test_whatever_the_lengths_the_data_arrives(
         assert bool(flags & 0x01 if op == 0x25 else True) == (not stream)
     assert got == data[:edtl]
     assert of.stat_sn == 2
+
+
+@pytest.mark.parametrize(
+    "transfer", [Transfer(True, bytearray(b"x")), Transfer(False, bytearray(), tag=3)]
+)
+def test_a_status_does_not_overtake_data_that_is_under_way(transfer: Transfer) -> None:
+    of = answers()
+    held = task(4096, WRITE)
+    held.transfer = transfer
+    window = of.session.max_cmd_sn
+    of.complete(held, 2, b"sense", 7)
+    assert of.take() == [] and of.session.tasks == {held.itt: held}
+    assert (transfer.held, transfer.broken, transfer.burst) == ((2, b"sense", 7), True, b"")
+    assert of.session.max_cmd_sn == window  # it has its place until it is answered
+    transfer.unsolicited, transfer.tag = False, NO_TAG
+    of.complete(held, *transfer.held)
+    assert sent(of)[:4] == b"\x21\x82\x00\x02" and of.session.tasks == {}

@@ -131,3 +131,40 @@ def test_the_window_opens_again_for_aborted_tasks(two: tuple[Any, Any]) -> None:
     window = one.engine.session.max_cmd_sn
     ask(one, Function.ABORT_TASK_SET)
     assert one.engine.session.max_cmd_sn == window + 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(Function.ABORT_TASK_SET, Function.CLEAR_TASK_SET, Function.LUN_RESET),
+        *(Function.WARM_RESET, Function.COLD_RESET),
+    ],
+)
+def test_tasks_whose_status_waits_for_data_end_too(bench: Any, function: int) -> None:
+    """They are over at the unit, and known to their session only."""
+    one = bench.session("InitialR2T=No")
+    assert one.say(one.initiator.write(1 << 30, 8, itt=0x91, flags=0x21)) == []
+    assert pending(one) == [0x91] and bench.volume.tasks.all() == []
+    assert ask(one, function) == FunctionAnswer.COMPLETE
+    assert pending(one) == []
+    assert one.say(one.initiator.data_out(0x91, 0xFFFFFFFF, 0, 0, bytes(4096))) == []
+
+
+def test_a_task_that_never_came(two: tuple[Any, Any]) -> None:
+    one, _ = two
+    request = Management(Function.ABORT_TASK, 0, 5, 0x99, forestalled=True)
+    assert one.edge.managed(request) == FunctionAnswer.COMPLETE
+    assert pending(one) == [0x91]
+
+
+def test_attentions_go_to_the_sessions_they_concern(bench: Any) -> None:
+    """A third session that had no task is not told of CLEAR TASK SET, and of a reset is."""
+    one, other, third = (bench.session(isid=bytes(5) + bytes((n,))) for n in (1, 2, 3))
+    bench.disk.cold = True
+    cold_read(one, 0x91)
+    cold_read(other, 0x92)
+    assert ask(one, Function.CLEAR_TASK_SET) == FunctionAnswer.COMPLETE
+    assert [attention(each) for each in (one, other, third)] == [0, 0x2F00, 0]
+    assert ask(third, Function.LUN_RESET) == FunctionAnswer.COMPLETE
+    assert [attention(each) for each in (one, other, third)] == [0x2903] * 3
+    assert [attention(each) for each in (one, other, third)] == [0] * 3

@@ -117,3 +117,29 @@ def test_a_command_that_was_not_taken_gives_its_number_back() -> None:
     rejected.exp_cmd_sn = rejected.max_cmd_sn = 0
     rejected.not_taken(answered=True)
     assert (rejected.exp_cmd_sn, rejected.max_cmd_sn) == (0xFFFFFFFF, 0xFFFFFFFF)
+
+
+@given(st.integers(0, 0xFFFFFFFF), st.integers(-300, 300), st.integers(-3, 300))
+def test_a_command_is_aborted_before_it_comes(start: int, step: int, ahead: int) -> None:
+    """Section 11.6.1: in the window, and before the request that aborts it; else it is no task."""
+    opened = session(start)
+    meant, own = (start + step) & 0xFFFFFFFF, (start + ahead) & 0xFFFFFFFF
+    forestalled = opened.forestall(meant, own)
+    assert forestalled == (0 <= step < WINDOW and step < ahead)
+    assert opened.early == ({meant: b""} if forestalled else {})
+
+
+def test_what_came_early_and_is_aborted_is_forgotten() -> None:
+    opened = session(1)
+    opened.early[2] = b"a PDU"
+    assert opened.forestall(2, 3)
+    assert opened.early == {2: b""}
+
+
+def test_what_is_under_way() -> None:
+    assert not Transfer(False, bytearray()).expected
+    assert Transfer(True, bytearray()).expected
+    answering = Transfer(False, bytearray(b"data"), tag=5)
+    assert answering.expected
+    answering.refuse()
+    assert answering.broken and answering.burst == b"" and answering.expected

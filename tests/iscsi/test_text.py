@@ -137,3 +137,17 @@ def test_no_exchange_raises(script: list[tuple[int, int, bytes]]) -> None:
     for flags, tag, data in script:
         answer = ask(exchange, data, flags=flags, tag=tag, room=64)
         assert isinstance(answer, Reason) or len(answer.data) <= 64
+
+
+def test_f_answers_f_only() -> None:
+    """Who left F out may go on with the tag that it is given, and ends with F."""
+    exchange = texts()
+    assert ask(exchange, b"SendTargets=\0", flags=0) == Piece(0, 1, ANSWER)
+    assert ask(exchange, b"X-a.b=1\0", flags=0, tag=1) == Piece(0, 1, b"X-a.b=NotUnderstood\0")
+    assert ask(exchange, b"", tag=1) == Piece(F, NO_TAG, b"")
+
+
+def test_a_long_answer_to_who_left_f_out() -> None:
+    exchange = texts()
+    assert ask(exchange, b"SendTargets=\0", flags=0, room=60) == Piece(C, 1, ANSWER[:60])
+    assert ask(exchange, b"", flags=0, tag=1, room=60) == Piece(0, 1, ANSWER[60:])

@@ -295,3 +295,87 @@ def test_every_mixture_brings_all_data_once_and_in_order(
                 break
     assert bytes(got) == DATA[:length]
     assert rig.session.solicited == 0 and not rig.session.thirsty
+
+
+def statuses(rig: Rig) -> list[int]:
+    """The status of each SCSI Response sent since the last time."""
+    return [pdu[3] for pdu in map(bytes, rig.answers.take()) if pdu[0] == 0x21]
+
+
+def test_a_status_waits_for_the_last_data_out_of_an_r2t() -> None:
+    """Section 11.4.2, whatever the status is for."""
+    rig = Rig()
+    task, _ = rig.command(4096)
+    rig.solicit(task, 4096)
+    ((tag, *_),) = rig.r2ts()
+    rig.answers.complete(task, 2)
+    assert statuses(rig) == [] and rig.session.tasks == {5: task}
+    assert rig.data(tag, 0, 0, 512, final=False) is None
+    assert statuses(rig) == []
+    assert rig.data(tag, 1, 512, 3584) is None
+    assert statuses(rig) == [2]
+    assert rig.session.tasks == {} and rig.session.solicited == 0
+
+
+def test_a_status_waits_for_unsolicited_data() -> None:
+    rig = Rig()
+    task, _ = rig.command(2048, final=False)
+    rig.answers.complete(task, 0, b"", 0)
+    assert rig.data(NO_TAG, 0, 0, 512, final=False) is None
+    assert rig.data(NO_TAG, 7, 9, 1, final=True) is None  # whatever it is: it is the last
+    assert statuses(rig) == [0] and rig.session.tasks == {}
+
+
+def test_immediate_data_that_breaks_a_rule_with_more_to_come() -> None:
+    rig = Rig(immediate_data=False)
+    task, broken = rig.command(4096, DATA[:512], final=False)
+    assert broken == Broken(task, transfer.UNEXPECTED)
+    rig.answers.complete(task, 2)
+    assert statuses(rig) == []
+    assert rig.data(NO_TAG, 0, 512, 1536) is None
+    assert statuses(rig) == [2]
+
+
+def test_the_budget_of_what_is_not_taken_goes_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "SOLICITED_LIMIT", 4096)
+    rig = Rig()
+    first, second = (rig.command(4096, itt=itt)[0] for itt in (5, 6))
+    for task in (first, second):
+        rig.solicit(task, 4096)
+    ((tag, *_),) = rig.r2ts()
+    assert isinstance(rig.data(tag, 1, 0, 512, final=False), Broken)
+    rig.answers.complete(first, 2)
+    assert rig.answers.take() == [] and list(rig.session.thirsty) == [second]
+    assert rig.data(tag, 2, 512, 512) is None
+    status, r2t = map(bytes, rig.answers.take())
+    assert (status[0], r2t[0]) == (0x21, 0x31)
+
+
+def test_a_task_that_is_dropped_while_its_status_waits() -> None:
+    rig = Rig()
+    task, _ = rig.command(2048, final=False)
+    rig.answers.complete(task, 2)
+    rig.answers.finish(task)
+    assert rig.data(NO_TAG, 0, 0, 2048) is None
+    assert statuses(rig) == [] and rig.transfers.ignored == 1
+
+
+@pytest.mark.parametrize("length", [512, 1536])
+def test_an_unsolicited_burst_that_is_too_short(length: int) -> None:
+    rig = Rig()
+    task, _ = rig.command(4096, final=False)
+    rig.solicit(task, 4096)
+    assert rig.data(NO_TAG, 0, 0, length) == Broken(task, transfer.INCORRECT)
+
+
+def test_the_final_bit_in_a_pdu_of_its_own() -> None:
+    rig = Rig()
+    task, _ = rig.command(8192)
+    rig.solicit(task, 8192)
+    ((first, *_),) = rig.r2ts()
+    assert isinstance(rig.data(first, 0, 0, 4096, final=False), Filled)
+    ((second, *_),) = rig.r2ts()
+    assert rig.data(first, 1, 4096, 0) is None
+    assert rig.transfers.ignored == 1
+    event = rig.data(second, 0, 4096, 4096)
+    assert isinstance(event, Filled) and event.last
