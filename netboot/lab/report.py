@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from netboot.model import Version
-from netboot.storage.files import usage
+from netboot.storage.parts import usage
 
 
 def size(count: float) -> str:

@@ -19,7 +19,8 @@ from netboot.errors import ImageError, NetbootError
 from netboot.model import Lease, Overlay, OverlayMode, Site, Version, hyphenated
 from netboot.state.store import Store
 from netboot.storage import locks
-from netboot.storage.files import sibling, sync_folder, usage
+from netboot.storage.parts import InUse, usage
+from netboot.storage.parts import discard as discard_files
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 AGAIN = 60.0
 #: The folder of all overlays, in the state folder.
 FOLDER = "overlays"
-#: What an overlay is made of on disk; the first one's lock covers them all, so it goes last.
-_PARTS = (".intent", ".live", ".data", ".qcow2")
 
 
 class Ledger:
@@ -135,32 +134,21 @@ def discard(store: Store, overlay: Overlay) -> int:
     an ephemeral overlay keeps its count of boots.
     """
     try:
-        handle = os.open(overlay.path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        handle = -1
-    freed = 0
-    try:
-        if handle >= 0 and not locks.own(handle):
-            raise ImageError(
-                f"the overlay of {overlay.mac} over {overlay.image} is in use: its machine is "
-                f"logged in, or was until half a minute ago; switch it off and wait, or end its "
-                f"sessions with --force"
-            )
         # The files first: after a crash in between, the record still says what to reset again.
-        for suffix in _PARTS:
-            freed += _remove(sibling(overlay.path, suffix))
-        if handle >= 0:
-            sync_folder(overlay.path)  # else a power cut could bring back what has no record
-        latest = store.latest(overlay.image)
-        if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
-            count = overlay.generation + 1
-            fresh = replace(overlay, generation=count, version=latest.number)
-            store.save_overlay(replace(fresh, trouble="", troubled=None))
-        else:
-            store.delete_overlay(overlay)
-    finally:
-        if handle >= 0:
-            os.close(handle)
+        freed = discard_files(overlay.path)
+    except InUse:
+        raise ImageError(
+            f"the overlay of {overlay.mac} over {overlay.image} is in use: its machine is "
+            f"logged in, or was until half a minute ago; switch it off and wait, or end its "
+            f"sessions with --force"
+        ) from None
+    latest = store.latest(overlay.image)
+    if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
+        count = overlay.generation + 1
+        fresh = replace(overlay, generation=count, version=latest.number)
+        store.save_overlay(replace(fresh, trouble="", troubled=None))
+    else:
+        store.delete_overlay(overlay)
     return freed
 
 
@@ -179,12 +167,3 @@ def in_use(overlay: Overlay) -> bool:
         return locks.in_use(handle)
     finally:
         os.close(handle)
-
-
-def _remove(path: str) -> int:
-    try:
-        size = Path(path).stat().st_blocks * 512
-        Path(path).unlink()
-    except FileNotFoundError:
-        return 0
-    return size

@@ -3,7 +3,7 @@
 The checks cost microseconds, not gigabytes. Beside a golden image lies ``<image>.id``, made
 when its bytes were last hashed (see ``identity``). If the file is another one now, or was
 written to, it is refused here, before anything is read through it, and overlays are not
-touched. An overlay in turn names the digest it was begun over.
+touched. An overlay in turn names the digest it was begun over, and has a size of its own.
 
 ``attach`` may wait a few milliseconds for the disk when it makes a persistent overlay, or
 recovers much of one: call it in a worker thread.
@@ -19,10 +19,11 @@ from netboot.errors import ImageError
 from netboot.model import DiskSpec
 from netboot.storage import qcow2
 from netboot.storage.disk import Disk
-from netboot.storage.files import open_overlay, sibling
+from netboot.storage.files import open_overlay
 from netboot.storage.filters import Filter
 from netboot.storage.identity import check_identity
 from netboot.storage.overlay import Overlay
+from netboot.storage.parts import sibling
 from netboot.storage.raw import Golden
 
 
@@ -102,10 +103,9 @@ def attach(spec: DiskSpec, goldens: Goldens | None = None) -> Disk:
         if spec.overlay is None:
             return Borrowed(golden, lambda: goldens.give_back(golden))
         path = str(Path(spec.overlay).absolute())
-        wanted = qcow2.Meta(
-            spec.size, golden_path, sibling(path, ".data"), spec.digest, spec.generation
-        )
-        files = open_overlay(path, wanted, ephemeral=spec.ephemeral)
+        size = max(spec.size, spec.room)
+        wanted = qcow2.Meta(size, golden_path, sibling(path, ".data"), spec.digest, spec.generation)
+        files = open_overlay(path, wanted, ephemeral=spec.ephemeral, least=spec.size)
         try:
             return Overlay(
                 golden,

@@ -3,8 +3,9 @@
 A disk is bytes from 0 to ``size``; offsets and lengths are bytes and always whole multiples of
 512 inside the disk: the caller has checked. Nothing in ``storage`` awaits: a caller that must
 not wait asks ``resident`` first, and takes the slow verbs (a cold read, ``flush``) to a worker
-thread. So every disk allows ``read``, ``flush``, ``intend`` and ``settle`` in a worker while the
-owner's thread calls any verb; ``write``, ``zero`` and ``unmap`` are the owner's alone.
+thread. So every disk allows ``read``, ``flush``, ``intend``, ``settle`` and ``resize`` in a
+worker while the owner's thread calls any verb; ``write``, ``zero`` and ``unmap`` are the owner's
+alone.
 """
 
 from collections.abc import Sequence
@@ -80,6 +81,12 @@ class Disk(Protocol):
 
     def resident(self, offset: int, length: int) -> bool:
         """Whether ``read`` of the range would be answered from memory."""
+
+    def resize(self, size: int) -> None:
+        """Become larger: what is new reads as zeros. Durable on return; may wait for the disk.
+
+        ImageError, and nothing has changed, for fewer bytes, or where there is no room.
+        """
 
     def close(self) -> None:
         """Give back files and locks; unflushed writes are flushed first. Twice is harmless."""

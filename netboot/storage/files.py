@@ -1,51 +1,29 @@
-"""The files of one overlay: make them, open them, check them, lock them.
+"""The open files of one overlay: make them, open them, check them, lock them, let them grow.
 
-    <client>.qcow2   header and tables (see ``qcow2``); whoever holds its lock owns all three
-    <client>.data    the guest's bytes, each at its own offset
-    <client>.live    only while attached, or after a kill (see ``live``)
-
-A new overlay is complete before it has its name, so a power cut leaves the old one, the new one
-or none. Nothing here may ever shorten a data file that an entry speaks of.
+What is begun, and with which header, is in ``making``. Nothing here may ever shorten a data
+file that an entry speaks of.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from netboot.errors import ImageError
 from netboot.storage import live, locks, qcow2, residency
 from netboot.storage.disk import DiskError
+from netboot.storage.making import copy, entries, make, mend, put_in_place
+from netboot.storage.parts import InUse, is_at, sibling, sync_folder
 from netboot.storage.raw import fault_of, write_at
 
 log = logging.getLogger(__name__)
 
-_FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
-_FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01  # linux/falloc.h
-
-
-def punch(fd: int, offset: int, length: int) -> None:
-    """Give a range's space back to the file system, where that can be done."""
-    if _FALLOCATE(fd, _PUNCH_HOLE_KEEP_SIZE, offset, length):
-        log.debug("no hole punched at %d: %s", offset, os.strerror(ctypes.get_errno()))
-
-
-def sync_folder(path: str) -> None:
-    """Make the names of the files beside ``path``, and that they are gone, durable; OSError."""
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def sibling(path: str, suffix: str) -> str:
-    """The name of a file that goes with the overlay ``path``."""
-    return path.removesuffix(".qcow2") + suffix
+#: Does a sync; what failed is an OSError.
+Sync: TypeAlias = Callable[[Callable[[], None]], None]
 
 
 @dataclass(slots=True)
@@ -53,17 +31,22 @@ class OverlayFiles:
     """The open, locked files of one overlay."""
 
     path: str
-    size: int
+    header: qcow2.Meta
     meta: int  #: descriptors
     data: int
     live: int | None = None  #: opened by the first change
     closed: bool = False
     _folder_synced: bool = field(default=False)
+    _renaming: threading.Lock = field(default_factory=threading.Lock)  #: guards what ``live`` names
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk."""
+        return self.header.size
 
     def load(self) -> Iterator[tuple[int, bytes]]:
         """(first cell, cells) of all entries on disk."""
-        end = qcow2.L2 + qcow2.clusters(self.size) * qcow2.ENTRY
-        for offset, raw in live.written(self.meta, qcow2.L2, end, self.path):
+        for offset, raw in entries(self.meta, self.size, self.path):
             first = (offset - qcow2.L2) // qcow2.ENTRY
             try:
                 yield first * qcow2.SUBS, qcow2.cells_of(first, raw)
@@ -81,7 +64,8 @@ class OverlayFiles:
         """Make a change of cells outlive this process."""
         if self.live is None:
             try:
-                self.live = live.begin(sibling(self.path, ".live"), os.fstat(self.meta).st_ino)
+                with self._renaming:
+                    self.live = live.begin(sibling(self.path, ".live"), os.fstat(self.meta).st_ino)
             except OSError as problem:
                 raise DiskError(fault_of(problem), f"{self.path}: {problem.strerror}") from problem
         write_at(self.live, live.offset_of(first), cells, self.path)
@@ -100,6 +84,29 @@ class OverlayFiles:
             sync_folder(self.path)
             self._folder_synced = True
 
+    def resize(self, size: int, sync: Sync) -> None:
+        """Let the disk be larger from now on, also after a power cut; nobody writes entries.
+
+        When it fails the disk is as it was (ImageError, or DiskError by ``write_at``), except
+        by ``sync``: then nobody knows.
+        """
+        wanted = replace(self.header, size=size)
+        try:
+            os.ftruncate(self.data, size)
+        except OSError as problem:
+            raise ImageError(
+                f"{self.path}: cannot have {size} bytes: {problem.strerror}"
+            ) from problem
+        sync(lambda: os.fsync(self.data))  # no header may ask for more than is there
+        fresh = copy(self.path, self.meta, self.size, wanted)
+        try:
+            with self._renaming:
+                put_in_place(self.path, self.meta, fresh, self.live)
+                fresh, self.meta, self.header = self.meta, fresh, wanted
+        finally:
+            os.close(fresh)  # of the two, the one that has no name now
+        sync(lambda: sync_folder(self.path))
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -109,63 +116,40 @@ class OverlayFiles:
             os.close(self.meta)
 
 
-def open_overlay(path: str, wanted: qcow2.Meta, *, ephemeral: bool) -> OverlayFiles:
+def open_overlay(
+    path: str, wanted: qcow2.Meta, *, ephemeral: bool, least: int | None = None
+) -> OverlayFiles:
     """Open the overlay at ``path``, or begin it; ImageError says why that cannot be.
 
-    ``wanted`` is what the header must say. An older generation (of an ephemeral overlay: any
-    other) is thrown away and begun afresh; another golden version or size is refused.
+    ``wanted`` is what the header of a fresh one says. An older generation (of an ephemeral
+    overlay: any other) is thrown away and begun afresh; another golden version is refused, and
+    so is one of fewer bytes than the golden image has, which are ``least``.
     """
+    least = wanted.size if least is None else least
     for _ in range(3):  # somebody may rename a fresh overlay into place while we open the old
         with contextlib.ExitStack() as undo:
             meta = _open_or_create(path, wanted, ephemeral, undo)
             if meta is None:
                 continue
-            found = _checked(path, meta, wanted, ephemeral)
-            old = meta
+            metas = [meta]
+            found = _checked(path, meta, wanted, ephemeral, least)
             if found is None:
-                meta = _make(path, wanted, ephemeral, undo, over=True)
-                found = wanted
-            data = _open_data(path, meta, wanted.size, undo)
+                meta, found = make(path, wanted, ephemeral, undo, over=True)
+                metas.append(meta)
+            data = _open_data(path, meta, found.size, undo)
             live_path = sibling(path, ".live")
             if not found.live:  # another program wrote to the tables since
                 Path(sibling(path, ".intent")).unlink(missing_ok=True)
                 Path(live_path).unlink(missing_ok=True)
             if (found.golden, found.data, found.live) != (wanted.golden, wanted.data, True):
-                _mend(path, meta, replace(found, golden=wanted.golden, data=wanted.data, live=True))
-            left = live.resume(live_path, os.fstat(meta).st_ino, must_match=ephemeral)
+                found = replace(found, golden=wanted.golden, data=wanted.data, live=True)
+                metas.append(mend(path, meta, found, undo))
+            left = live.resume(live_path, os.fstat(metas[-1]).st_ino, must_match=ephemeral)
             undo.pop_all()
-            if old != meta:
+            for old in metas[:-1]:
                 os.close(old)
-            return OverlayFiles(path, wanted.size, meta, data, left)
+            return OverlayFiles(path, found, metas[-1], data, left)
     raise ImageError(f"{path}: is being replaced by another program")
-
-
-def discard(path: str) -> None:
-    """Delete an overlay; ImageError when a disk or another program has it open."""
-    try:
-        meta = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        meta = None
-    try:
-        if meta is not None and not locks.own(meta):
-            raise ImageError(f"{path}: in use; shut the machine down first")
-        # What was meant for the tables goes before them, so that nothing does it to others.
-        Path(sibling(path, ".intent")).unlink(missing_ok=True)
-        # The tables first: data without tables is rubbish, tables without data would be damage.
-        for name in (path, sibling(path, ".live"), sibling(path, ".data"), path + ".new"):
-            Path(name).unlink(missing_ok=True)
-    finally:
-        if meta is not None:
-            os.close(meta)
-
-
-def usage(path: str) -> int:
-    """Bytes that an overlay takes on its file system; 0 when there is none."""
-    total = 0
-    for name in (path, *(sibling(path, suffix) for suffix in (".data", ".live", ".intent"))):
-        with contextlib.suppress(OSError):
-            total += Path(name).stat().st_blocks * 512
-    return total
 
 
 def _open_or_create(
@@ -176,67 +160,20 @@ def _open_or_create(
         meta = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         try:
-            return _make(path, wanted, ephemeral, undo, over=False)
+            return make(path, wanted, ephemeral, undo, over=False)[0]
         except FileExistsError:
             return None
     except OSError as problem:
         raise ImageError(f"{path}: {problem.strerror}") from problem
     undo.callback(os.close, meta)
     if not locks.own(meta):
-        raise ImageError(f"{path}: in use by another program")
-    return meta if _is_at(path, meta) else None
+        raise InUse(f"{path}: in use by another program")
+    return meta if is_at(path, meta) else None
 
 
-def _is_at(path: str, fd: int) -> bool:
-    """Whether the open file still has this name."""
-    try:
-        return os.path.samestat(Path(path).stat(), os.fstat(fd))
-    except FileNotFoundError:
-        return False
-
-
-def _make(
-    path: str, wanted: qcow2.Meta, ephemeral: bool, undo: contextlib.ExitStack, *, over: bool
-) -> int:
-    """Begin an overlay; ``over`` an older one, or FileExistsError when there is one."""
-    tables = qcow2.tables(wanted)
-    new = path + ".new"
-    try:
-        if over:  # we own the overlay, so nobody else is making it
-            Path(new).unlink(missing_ok=True)
-        meta = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        undo.callback(os.close, meta)
-        if not locks.own(meta) or not _is_at(new, meta):
-            raise FileExistsError(path)  # somebody else is making it, or just has
-        os.ftruncate(meta, 0)  # what a killed process left
-        os.ftruncate(meta, qcow2.file_size(wanted.size))
-        for offset, content in tables:
-            os.pwrite(meta, content, offset)
-        if not ephemeral:
-            os.fdatasync(meta)
-        Path(sibling(path, ".live")).unlink(missing_ok=True)
-        if over:
-            Path(new).rename(path)
-        else:
-            os.link(new, path)
-            Path(new).unlink()
-        # No entry speaks of data yet, so whatever lies in the data file is nobody's.
-        data = os.open(sibling(path, ".data"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(data, 0)
-            os.ftruncate(data, wanted.size)
-        finally:
-            os.close(data)
-    except FileExistsError as problem:
-        if over:
-            raise ImageError(f"{path}: in use by another program") from problem
-        raise
-    except OSError as problem:
-        raise ImageError(f"{path}: cannot be created: {problem.strerror}") from problem
-    return meta
-
-
-def _checked(path: str, fd: int, wanted: qcow2.Meta, ephemeral: bool) -> qcow2.Meta | None:
+def _checked(
+    path: str, fd: int, wanted: qcow2.Meta, ephemeral: bool, least: int
+) -> qcow2.Meta | None:
     """What the header says; None when the overlay is to begin afresh."""
     try:
         found = qcow2.decode(os.pread(fd, qcow2.HEADER_AREA, 0))
@@ -255,9 +192,10 @@ def _checked(path: str, fd: int, wanted: qcow2.Meta, ephemeral: bool) -> qcow2.M
             f"{path}: was begun over {found.digest}, the golden version is {wanted.digest}; "
             "give the machine its former version, or reset its overlay"
         )
-    if found.size != wanted.size:
-        raise ImageError(f"{path}: has {found.size} bytes, its golden image {wanted.size}")
-    return found
+    if found.size < least:
+        raise ImageError(f"{path}: has {found.size} bytes, its golden image {least}")
+    # An older release went by the number of the file, and wrote none.
+    return found if found.born else replace(found, born=os.fstat(fd).st_ino)
 
 
 def _open_data(path: str, meta: int, size: int, undo: contextlib.ExitStack) -> int:
@@ -286,13 +224,4 @@ def _open_data(path: str, meta: int, size: int, undo: contextlib.ExitStack) -> i
 
 def _has_entries(path: str, meta: int, size: int) -> bool:
     """Whether anything in the data file counts."""
-    end = qcow2.L2 + qcow2.clusters(size) * qcow2.ENTRY
-    return any(raw.strip(b"\0") for _, raw in live.written(meta, qcow2.L2, end, path))
-
-
-def _mend(path: str, fd: int, meta: qcow2.Meta) -> None:
-    """Write the header anew: files were moved, or QEMU cleared our bit."""
-    area = qcow2.encode(meta)
-    os.pwrite(fd, area + bytes(qcow2.HEADER_AREA - len(area)), 0)
-    os.fdatasync(fd)
-    log.info("%s: header brought up to date", path)
+    return any(raw.strip(b"\0") for _, raw in entries(meta, size, path))

@@ -16,26 +16,26 @@ from netboot.storage.disk import Buffer, DiskError
 from netboot.storage.raw import fault_of, write_at
 
 MAGIC: Final = b"intent1\n"
-#: Magic, inode of the overlay's tables, offset, length, CRC-32 of the rest and of the data.
+#: Magic, ``born`` of the overlay (``qcow2.Meta``), offset, length, CRC-32 of that and the data.
 _HEADER: Final = struct.Struct(">8sQQQI")
 
 
-def _checksum(inode: int, offset: int, data: Buffer) -> int:
-    return zlib.crc32(data, zlib.crc32(struct.pack(">QQQ", inode, offset, len(data))))
+def _checksum(born: int, offset: int, data: Buffer) -> int:
+    return zlib.crc32(data, zlib.crc32(struct.pack(">QQQ", born, offset, len(data))))
 
 
 class Intent:
-    """The file ``path``, for the tables with ``inode``. One intent at a time."""
+    """The file ``path``, for the overlay ``born``. One intent at a time."""
 
-    def __init__(self, path: str, inode: int) -> None:
+    def __init__(self, path: str, born: int) -> None:
         self.path = path
-        self._inode = inode
+        self._born = born
         self._known = False  #: whether the folder is sure to name the file after a power cut
 
     def put(self, offset: int, data: Buffer) -> None:
         """Return when the intent is on stable storage; DiskError when it cannot be."""
         head = _HEADER.pack(
-            *(MAGIC, self._inode, offset, len(data), _checksum(self._inode, offset, data))
+            *(MAGIC, self._born, offset, len(data), _checksum(self._born, offset, data))
         )
         self._replace(head + bytes(data))
         if not self._known:
@@ -57,11 +57,11 @@ class Intent:
             raise self._error(problem) from problem
         if len(raw) < _HEADER.size:
             return None
-        magic, inode, offset, length, checksum = _HEADER.unpack_from(raw)
+        magic, born, offset, length, checksum = _HEADER.unpack_from(raw)
         data = raw[_HEADER.size :]
-        if magic != MAGIC or inode != self._inode or length != len(data):
+        if magic != MAGIC or born != self._born or length != len(data):
             return None
-        return (offset, data) if checksum == _checksum(inode, offset, data) else None
+        return (offset, data) if checksum == _checksum(born, offset, data) else None
 
     def _replace(self, content: bytes) -> None:
         try:

@@ -5,9 +5,10 @@ every change of a cell is also written, unsynced, to ``<client>.live``, one byte
 outlives the process, as the data in the page cache does. It means nothing after the kernel has
 restarted (nothing orders it behind the data on its way to the disk), so it carries the kernel's
 boot id; nor after another program wrote to the overlay, which the auto-clear bit of the header
-tells (see ``qcow2.Meta``). A clean close removes it.
+tells (see ``qcow2.Meta``). A clean close removes it. It names the file of the tables by its
+inode, for a backup may have been put there; and the one that is about to take its place, if any.
 
-    0   magic "NBLIVE1\\n"      8   boot id, text      44  padding      48  inode of the qcow2
+    0   magic "NBLIVE1\\n"      8   boot id, text      44  padding      48  inodes, two
     4096 + n   cell n
 """
 
@@ -19,7 +20,9 @@ from pathlib import Path
 from netboot.errors import ImageError
 from netboot.storage.raw import read_at
 
-_HEADER = struct.Struct(">8s36s4xQ")
+_HEADER = struct.Struct(">8s36s4xQQ")
+_INODES = struct.Struct(">QQ")
+_INODES_AT = 48
 _MAGIC = b"NBLIVE1\n"
 _CELLS = 4096
 _CHUNK = 1 << 20
@@ -37,10 +40,10 @@ def offset_of(cell: int) -> int:
 
 
 def begin(path: str, inode: int) -> int:
-    """Begin the file for the overlay ``inode``; an open descriptor. OSError leaves no file."""
+    """Begin the file for the tables ``inode``; an open descriptor. OSError leaves no file."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.pwrite(fd, _HEADER.pack(_MAGIC, boot_id(), inode), 0)
+        os.pwrite(fd, _HEADER.pack(_MAGIC, boot_id(), inode, 0), 0)
     except OSError:  # a full disk; each write that follows comes by here again
         os.close(fd)
         Path(path).unlink(missing_ok=True)
@@ -60,8 +63,13 @@ def resume(path: str, inode: int, *, must_match: bool) -> int | None:
     except FileNotFoundError:
         return None
     found = os.pread(fd, _HEADER.size, 0)
-    if found == _HEADER.pack(_MAGIC, boot_id(), inode):
-        return fd
+    ours = _HEADER.pack(_MAGIC, boot_id(), inode, 0)[:_INODES_AT]
+    if len(found) == _HEADER.size and found[:_INODES_AT] == ours:
+        here, following = _INODES.unpack_from(found, _INODES_AT)
+        if inode in (here, following):
+            if inode != here:  # a kill came between the rename and what follows it
+                name(fd, inode)
+            return fd
     os.close(fd)
     if must_match:
         raise ImageError(
@@ -70,6 +78,11 @@ def resume(path: str, inode: int, *, must_match: bool) -> int | None:
         )
     Path(path).unlink()
     return None
+
+
+def name(fd: int, inode: int, following: int = 0) -> None:
+    """Say which file of tables it goes with, and which one takes that one's place; OSError."""
+    os.pwrite(fd, _INODES.pack(inode, following), _INODES_AT)
 
 
 def written(fd: int, begin: int, end: int, path: str) -> Iterator[tuple[int, bytes]]:

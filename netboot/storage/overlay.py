@@ -25,34 +25,24 @@ then the dirty mark; ``flush`` takes the dirty marks away, then reads cells, the
 
 import mmap
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from netboot.errors import ImageError
 from netboot.storage import qcow2
+from netboot.storage.cells import ALLOCATION_RUNS, CHANGED_RUNS, DATA_RUNS, HOLE_RUNS, runs
 from netboot.storage.disk import Buffer, Disk, DiskError, Extent, Fault
-from netboot.storage.files import OverlayFiles, punch, sibling
+from netboot.storage.files import OverlayFiles
 from netboot.storage.intent import Intent
+from netboot.storage.padded import Padded, zeros
+from netboot.storage.parts import punch, sibling
 from netboot.storage.qcow2 import DATA, GOLDEN, HOLE, SUB, SUB_BITS, SUBS, ZERO
 from netboot.storage.raw import fault_of, read_at, write_at
 
 _MASK = SUB - 1
 _CLUSTER_SHIFT = qcow2.CLUSTER_BITS - SUB_BITS
 _GOLDEN, _DATA, _ZERO, _HOLE = (bytes([cell]) for cell in (GOLDEN, DATA, ZERO, HOLE))
-_RUNS = re.compile(rb"\x00+|\x01+|[\x02\x03]+")  # by where a read goes
-_ALLOCATION_RUNS = re.compile(rb"[\x00-\x02]+|\x03+")
-_HOLE_RUNS = re.compile(rb"\x03+")
-_ZEROS = bytes(1 << 20)
 _PUNCH_STEP = (16 << 20) >> SUB_BITS  # cells
-
-
-def zeros(length: int) -> list[Buffer]:
-    """``length`` zero bytes, in pieces of a shared buffer."""
-    whole, rest = divmod(length, len(_ZEROS))
-    pieces: list[Buffer] = [_ZEROS] * whole
-    if rest:
-        pieces.append(memoryview(_ZEROS)[:rest])
-    return pieces
 
 
 class Overlay:
@@ -67,9 +57,10 @@ class Overlay:
         read_only: bool = False,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.size = golden.size
+        self.size = files.size
         self.read_only = read_only
-        self._golden = golden
+        self._own_golden = golden
+        self._golden = golden if golden.size == self.size else Padded(golden, self.size)
         self._files = files
         self._data = files.data
         self._path = files.path
@@ -95,7 +86,7 @@ class Overlay:
             self._cells[first : first + len(cells)] = cells
         for first, cells in files.recover():
             self._overlay_cells(first, cells)
-        self._intent = Intent(sibling(files.path, ".intent"), os.fstat(files.meta).st_ino)
+        self._intent = Intent(sibling(files.path, ".intent"), files.header.born)
         if not read_only and not ephemeral:
             self._do_what_was_meant()
 
@@ -109,12 +100,12 @@ class Overlay:
 
     def _overlay_cells(self, first: int, cells: bytes) -> None:
         """Take over what a killed process had written and not flushed."""
-        for run in re.finditer(rb"[^\x00]+", cells):
+        for run in CHANGED_RUNS.finditer(cells):
             begin, end = first + run.start(), first + run.end()
             self._cells[begin:end] = run[0]
             self._dirty.update(range(begin >> _CLUSTER_SHIFT, (end - 1 >> _CLUSTER_SHIFT) + 1))
             self._unsynced = True
-        self._holes += [(first + m.start(), first + m.end()) for m in _HOLE_RUNS.finditer(cells)]
+        self._holes += [(first + m.start(), first + m.end()) for m in HOLE_RUNS.finditer(cells)]
 
     # -- reading
 
@@ -129,7 +120,7 @@ class Overlay:
         if not cells.strip(_DATA):
             return (read_at(self._data, offset, length, self._path),)
         parts: list[Buffer] = []
-        for cell, begin, end in _runs(cells, offset, length):
+        for cell, begin, end in runs(cells, offset, length):
             if cell == GOLDEN:
                 parts += self._golden.read(begin, end - begin)
             elif cell == DATA:
@@ -142,7 +133,7 @@ class Overlay:
         cells = self._cells[offset >> SUB_BITS : offset + length + _MASK >> SUB_BITS]
         if not cells.strip(_GOLDEN):
             return self._golden.resident(offset, length)
-        for cell, begin, end in _runs(cells, offset, length):
+        for cell, begin, end in runs(cells, offset, length):
             if cell == GOLDEN and not self._golden.resident(begin, end - begin):
                 return False
             if cell == DATA and not self._files.data_cached(begin, end - begin):
@@ -156,7 +147,7 @@ class Overlay:
         cells = self._cells[offset >> SUB_BITS : offset + length + _MASK >> SUB_BITS]
         return [
             Extent(begin, end - begin, cell != HOLE)
-            for cell, begin, end in _runs(cells, offset, length, _ALLOCATION_RUNS)
+            for cell, begin, end in runs(cells, offset, length, ALLOCATION_RUNS)
         ]
 
     # -- changing
@@ -216,7 +207,7 @@ class Overlay:
 
     def _give_back(self, first: int, before: bytes) -> None:
         """Punch what held data: at once if nothing is durable here, else after the next flush."""
-        ranges = [(first + m.start(), first + m.end()) for m in re.finditer(rb"\x01+", before)]
+        ranges = [(first + m.start(), first + m.end()) for m in DATA_RUNS.finditer(before)]
         if self._ephemeral:
             self._punch(ranges)
         else:
@@ -337,7 +328,7 @@ class Overlay:
         for first, last in ranges:
             for at in range(first, last, _PUNCH_STEP):
                 with self._marks:
-                    for run in _HOLE_RUNS.finditer(self._cells[at : min(at + _PUNCH_STEP, last)]):
+                    for run in HOLE_RUNS.finditer(self._cells[at : min(at + _PUNCH_STEP, last)]):
                         begin, end = at + run.start() << SUB_BITS, at + run.end() << SUB_BITS
                         punch(self._data, begin, min(end, self.size) - begin)
 
@@ -345,6 +336,25 @@ class Overlay:
         why = self._broken or self._barred
         assert why
         return DiskError(why.fault, str(why), offset)
+
+    def resize(self, size: int) -> None:
+        if size < self.size:
+            raise ImageError(
+                f"{self._path}: has {self.size} bytes already, and a disk never becomes smaller: "
+                "what lies at its end would be lost"
+            )
+        if self._barred:
+            raise self._refusal(0)
+        qcow2.check_size(size)
+        with self._flushing:  # no entries go to the header that is about to be replaced
+            if size > self.size:
+                try:
+                    self._cells.resize(qcow2.clusters(size) * SUBS)
+                except OSError as problem:
+                    raise ImageError(f"{self._path}: no memory for {size} bytes") from problem
+                self._files.resize(size, self._sync)
+                self._golden = Padded(self._own_golden, size)
+                self.size = size
 
     def close(self) -> None:
         """Publish everything, sync it (an ephemeral disk too), give back files and locks."""
@@ -360,14 +370,3 @@ class Overlay:
             self._barred = self._broken
             self._files.close()
             self._release()
-
-
-def _runs(
-    cells: bytes, offset: int, length: int, pattern: re.Pattern[bytes] = _RUNS
-) -> Iterable[tuple[int, int, int]]:
-    """The range as (cell, begin, end) in bytes of the disk, by runs of like cells."""
-    base = offset & ~_MASK
-    end = offset + length
-    for run in pattern.finditer(cells):
-        begin = max(base + (run.start() << SUB_BITS), offset)
-        yield cells[run.start()], begin, min(base + (run.end() << SUB_BITS), end)

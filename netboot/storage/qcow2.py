@@ -98,6 +98,7 @@ class Meta:
     digest: str  #: identity of the golden version
     generation: int = 0
     live: bool = True
+    born: int = 0  #: tells this overlay from all that had its name before; 0: nobody noted it
 
 
 def l2_tables(size: int) -> int:
@@ -121,13 +122,18 @@ def l1_table(size: int) -> bytes:
     return struct.pack(f">{count}Q", *(_COPIED | (L2 + i * CLUSTER) for i in range(count)))
 
 
-def tables(meta: Meta) -> tuple[tuple[int, bytes], ...]:
-    """All that is written at creation, as (offset, bytes); the rest of the file is holes."""
-    if not 0 < meta.size <= MAX_SIZE or meta.size % 512:
+def check_size(size: int) -> None:
+    """ImageError when no overlay can have so many bytes."""
+    if not 0 < size <= MAX_SIZE or size % 512:
         raise ImageError(
-            f"a disk of {meta.size} bytes cannot have an overlay: "
+            f"a disk of {size} bytes cannot have an overlay: "
             f"the size must be a multiple of 512 and at most {MAX_SIZE >> 40} TiB"
         )
+
+
+def tables(meta: Meta) -> tuple[tuple[int, bytes], ...]:
+    """All that is written at creation, as (offset, bytes); the rest of the file is holes."""
+    check_size(meta.size)
     used = L2 // CLUSTER + l2_tables(meta.size)
     return (
         (0, encode(meta)),
@@ -146,12 +152,14 @@ def encode(meta: Meta) -> bytes:
     golden, data = meta.golden.encode(), meta.data.encode()
     if len(golden) > 1023:
         raise ImageError(f"{meta.golden}: the path is longer than the 1023 bytes qcow2 allows")
-    identity = json.dumps({"digest": meta.digest, "generation": meta.generation})
+    identity = {"digest": meta.digest, "generation": meta.generation}
+    if meta.born:
+        identity["born"] = meta.born
     name = b"netboot: unflushed map"
     body = (
         _extension(_EXT_FORMAT, b"raw")
         + _extension(_EXT_DATA, data)
-        + _extension(_EXT_NETBOOT, identity.encode())
+        + _extension(_EXT_NETBOOT, json.dumps(identity).encode())
         + _extension(_EXT_FEATURES, struct.pack(">BB46s", 2, _LIVE_BIT, name))
         + _extension(_EXT_END, b"")
     )
@@ -213,15 +221,18 @@ def decode(area: bytes) -> Meta:
     try:
         identity = json.loads(extensions[_EXT_NETBOOT])
         digest, generation = identity["digest"], identity["generation"]
+        born = identity.get("born", 0)
         data = extensions[_EXT_DATA].decode()
         name = area[header.backing_offset : header.backing_offset + header.backing_length]
         golden = name.decode()
-    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as problem:
         raise ImageError("not an overlay of netboot: its header extensions lack ours") from problem
     if not isinstance(digest, str) or type(generation) is not int or generation < 0:
         raise ImageError("not an overlay of netboot: its header extension is not readable")
+    if type(born) is not int or not 0 <= born < 1 << 64:
+        raise ImageError("not an overlay of netboot: its header extension is not readable")
     live = bool(header.autoclear & _AUTOCLEAR_LIVE)
-    return Meta(header.size, golden, data, digest, generation, live)
+    return Meta(header.size, golden, data, digest, generation, live, born)
 
 
 def _extensions(area: bytes, at: int) -> Iterable[tuple[int, bytes]]:

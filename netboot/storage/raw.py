@@ -130,6 +130,9 @@ class Golden:
         """One allocated run: holes of the golden file are its own affair."""
         return (Extent(offset, length, True),)
 
+    def resize(self, size: int) -> None:
+        raise ImageError(f"{self.path}: a golden image is never written")
+
     def close(self) -> None:
         """Give back file and lock. Slices that are still on their way out stay valid."""
         if self._fd < 0:
@@ -193,6 +196,16 @@ class Raw:
 
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         return (Extent(offset, length, True),)
+
+    def resize(self, size: int) -> None:
+        if size < self.size or size % SECTOR:
+            raise ImageError(f"{self.path}: cannot have {size} bytes instead of {self.size}")
+        try:
+            os.ftruncate(self._fd, size)
+            os.fsync(self._fd)
+        except OSError as problem:
+            raise ImageError(f"{self.path}: {problem.strerror}") from problem
+        self.size = size
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -39,7 +39,7 @@ from netboot.storage import live, qcow2
 from netboot.storage import overlay as overlay_module
 from netboot.storage.attach import attach
 from netboot.storage.disk import DiskError, Fault
-from netboot.storage.files import sibling
+from netboot.storage.parts import sibling
 
 sys.path.insert(0, str(Path(__file__).parent))
 from platter import SECTOR, Event, File, Replay

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from netboot.errors import ImageError
 from netboot.storage import files as files_module
 from netboot.storage import qcow2
-from netboot.storage.files import discard, open_overlay, punch, sibling, usage
+from netboot.storage.files import open_overlay
 from netboot.storage.qcow2 import SUB, Meta
 
 SIZE = 1 << 20
@@ -41,18 +42,14 @@ def open_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_names_that_go_together():
-    assert sibling("/o/ws1.qcow2", ".data") == "/o/ws1.data"
-    assert sibling("/o/ws1", ".live") == "/o/ws1.live"
-
-
 def test_what_is_made(path, wanted, tmp_path):
     files = open_overlay(path, wanted, ephemeral=False)
     assert sorted(os.listdir(tmp_path)) == ["c.data", "c.qcow2"]
     content = (tmp_path / "c.qcow2").read_bytes()
     assert len(content) == qcow2.file_size(SIZE)
     expected = bytearray(len(content))
-    for offset, table in qcow2.tables(wanted):
+    assert files.header == replace(wanted, born=files.header.born) and files.header.born
+    for offset, table in qcow2.tables(files.header):
         expected[offset : offset + len(table)] = table
     assert content == expected
     assert (tmp_path / "c.data").stat().st_size == SIZE
@@ -234,7 +231,19 @@ def test_files_that_were_moved_are_mended(made, wanted, tmp_path):
     moved = Meta(SIZE, str(tmp_path / "new.raw"), str(other / "c.data"), wanted.digest, 0)
     open_overlay(str(other / "c.qcow2"), moved, ephemeral=False).close()
     found = qcow2.decode((other / "c.qcow2").read_bytes()[: qcow2.HEADER_AREA])
-    assert found == moved
+    assert found == replace(moved, born=found.born)
+
+
+def test_one_that_is_larger_than_its_golden_image_keeps_its_size(path, wanted):
+    large = replace(wanted, size=5 * SIZE)
+    open_overlay(path, large, ephemeral=False, least=SIZE).close()
+    for asked in (wanted, large, replace(wanted, size=9 * SIZE)):
+        files = open_overlay(path, asked, ephemeral=False, least=SIZE)
+        assert files.size == files.header.size == 5 * SIZE
+        assert os.fstat(files.data).st_size == 5 * SIZE
+        files.close()
+    with pytest.raises(ImageError, match="has 5242880 bytes, its golden image 9437184"):
+        open_overlay(path, replace(wanted, size=9 * SIZE), ephemeral=False)
 
 
 def test_when_another_program_wrote_to_the_tables_the_live_file_is_void(made, wanted):
@@ -299,34 +308,3 @@ def test_errors_of_the_file_system_are_for_people(path, wanted, monkeypatch, tmp
         with pytest.raises(ImageError, match="No space left"):
             open_overlay(path, wanted, ephemeral=False)
     assert not os.path.exists(path)
-
-
-def test_discard(made, wanted, tmp_path):
-    files = open_overlay(made, wanted, ephemeral=False)
-    with pytest.raises(ImageError, match="in use"):
-        discard(made)
-    assert sorted(os.listdir(tmp_path)) == ["c.data", "c.qcow2"]
-    files.close()
-    discard(made)
-    assert os.listdir(tmp_path) == []
-    discard(made)
-
-
-def test_usage(made, wanted):
-    assert 0 < usage(made) <= 4 * 4096
-    files = open_overlay(made, wanted, ephemeral=False)
-    before = usage(made)
-    os.pwrite(files.data, bytes(65536), 0)
-    os.fsync(files.data)
-    assert usage(made) == before + 65536
-    punch(files.data, 0, 65536)
-    assert usage(made) == before
-    files.close()
-    assert usage(made + "x") == 0
-
-
-def test_a_hole_that_cannot_be_punched_is_no_error():
-    reader, writer = os.pipe()
-    punch(reader, 0, 4096)
-    os.close(reader)
-    os.close(writer)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from netboot.storage.disk import DiskError, Fault
-from netboot.storage.files import discard
 from netboot.storage.intent import Intent
+from netboot.storage.parts import discard
 from tests.storage.conftest import SIZE, Bench, content, kill
 
 DATA = bytes(range(256)) * 32

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import struct
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_file_begins_with_whose_it_is(tmp_path):
     path = str(tmp_path / "x.live")
     os.close(live.begin(path, 77))
     header = (tmp_path / "x.live").read_bytes()
-    assert header == b"NBLIVE1\n" + live.boot_id() + bytes(4) + struct.pack(">Q", 77)
+    assert header == b"NBLIVE1\n" + live.boot_id() + bytes(4) + struct.pack(">QQ", 77, 0)
 
 
 def test_a_file_that_cannot_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -102,6 +103,21 @@ def test_the_file_of_another_overlay_is_removed(tmp_path):
     path = str(tmp_path / "x.live")
     os.close(live.begin(path, 78))
     assert live.resume(path, 77, must_match=False) is None
+
+
+def test_it_goes_with_either_file_while_one_takes_the_others_place(tmp_path):
+    path = str(tmp_path / "x.live")
+    fd = live.begin(path, 77)
+    live.name(fd, 77, 88)
+    os.close(fd)
+    for inode in (77, 88):  # killed before the rename, or after it
+        copy = str(tmp_path / f"{inode}.live")
+        shutil.copy(path, copy)
+        fd = live.resume(copy, inode, must_match=True)
+        assert fd is not None
+        os.close(fd)
+    assert live.resume(str(tmp_path / "88.live"), 77, must_match=False) is None
+    assert live.resume(path, 99, must_match=False) is None
 
 
 def test_written_yields_the_parts_of_a_sparse_file(tmp_path):

@@ -50,5 +50,8 @@ class Filter:
     def resident(self, offset: int, length: int) -> bool:
         return self.inner.resident(offset, length)
 
+    def resize(self, size: int) -> None:
+        self.inner.resize(size)
+
     def close(self) -> None:
         self.inner.close()

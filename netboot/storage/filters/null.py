@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from netboot.storage.disk import Buffer, Extent
-from netboot.storage.overlay import zeros
+from netboot.storage.padded import zeros
 
 
 class Null:
@@ -39,6 +39,9 @@ class Null:
 
     def resident(self, offset: int, length: int) -> bool:
         return True
+
+    def resize(self, size: int) -> None:
+        self.size = size
 
     def close(self) -> None:
         """Nothing to give back."""
