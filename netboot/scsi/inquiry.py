@@ -98,7 +98,7 @@ def _block_limits(unit: Unit) -> bytes:
     unmap_blocks = MAX_UNMAP_BYTES // unit.block_size if unit.thin else 0
     return struct.pack(
         ">BBHIIIIIIIQI16x",
-        0,  # WSNZ: WRITE SAME of 0 blocks means to the end
+        1,  # WSNZ: WRITE SAME of 0 blocks, which would mean to the end, is refused
         MAX_COMPARE_BLOCKS,
         physical,  # optimal transfer length granularity
         unit.max_blocks,

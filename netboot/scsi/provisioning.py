@@ -32,8 +32,8 @@ MAX_STATUS_ROWS = 512
 def max_write_same(unit: Unit) -> int:
     """Blocks one WRITE SAME may cover; a multiple of the physical block, and under 64 Ki.
 
-    Were it 64 Ki or more, the 16-bit count of WRITE SAME(10) could not exceed it, and what
-    follows from asking too much could not be told from asking for the rest of the disk.
+    Were it 64 Ki or more, the 16-bit count of WRITE SAME(10) could not exceed it, and that
+    command alone would have no limit to keep to.
     """
     blocks = min(MAX_TRANSFER // unit.block_size, 1 << 16)
     return blocks - (1 << unit.physical_block_exponent)
@@ -42,20 +42,21 @@ def max_write_same(unit: Unit) -> int:
 def write_same(view: View, cdb: Buffer, edtl: int) -> Action:
     """WRITE SAME(10) and (16): one block again and again; of zeros, perhaps unmapped.
 
-    Count 0 means up to the end of the disk (WSNZ is 0). A pattern that is not zero is written
-    even under UNMAP, as it would not read back otherwise (SBC-3 section 5.44).
+    Count 0 is refused (WSNZ is 1): it would mean the rest of the disk, which is more than a
+    command may cover but for the last MiBs, and a count that was lost must not overwrite those.
+    A pattern that is not zero is written even under UNMAP, as it would not read back otherwise
+    (SBC-3 section 5.44).
     """
     flags, lba, count = extent(cdb)
     unit = view.unit
     unmap = flags & 0x08 != 0
     if unmap and not unit.thin:
         return invalid_field(1, 3)
-    if lba > unit.blocks:
-        return out_of_range()
-    count = count or unit.blocks - lba
+    if not count:
+        return invalid_field(count_byte(cdb))
     wrong = outside(unit, lba, count, count_byte(cdb), max_write_same(unit))
-    if wrong or not count:
-        return wrong or Reply()
+    if wrong:
+        return wrong
     offset, length = lba * unit.block_size, count * unit.block_size
     fua = not unit.write_cache
 

@@ -104,7 +104,7 @@ def test_device_identification() -> None:
 def test_block_limits() -> None:
     expect(
         page(unit(), 0xB0),
-        "(WSNZ): 0",
+        "(WSNZ): 1",
         "Maximum compare and write length: 255 blocks",
         "Optimal transfer length granularity: 8 blocks",
         "Maximum transfer length: 65536 blocks",

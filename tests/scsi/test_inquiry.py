@@ -147,7 +147,7 @@ def test_long_names_fit_their_length_bytes() -> None:
 def test_block_limits(bench: Bench) -> None:
     assert page(bench, 0xB0) == bytes.fromhex(
         "00 B0 003C"
-        "00"  # WSNZ 0
+        "01"  # WSNZ 1
         "FF"  # maximum compare and write length
         "0008"  # optimal transfer length granularity: one physical block
         "00010000"  # maximum transfer length: 32 MiB

@@ -43,13 +43,23 @@ def test_write_same(bench: Bench, opcode: int) -> None:
 
 
 @parametrize("opcode", [0x41, 0x93])
-def test_write_same_to_the_end(bench: Bench, opcode: int) -> None:
-    cdb = write_same_cdb(opcode, BLOCKS - 3, 0)
-    assert bench.run(cdb, data=PATTERN) == Fill((BLOCKS - 3) * 512, 3 * 512, PATTERN)
-    assert bench.run(write_same_cdb(opcode, BLOCKS, 0), edtl=512) == Reply()
-    assert bench.asc(write_same_cdb(opcode, BLOCKS + 1, 0), edtl=512) == 0x2100
-    # The rest of the disk is more than one command may cover.
-    assert bench.field(write_same_cdb(opcode, 0, 0), edtl=512) == (COUNT_AT[opcode], None)
+def test_write_same_of_no_blocks_is_refused(bench: Bench, opcode: int) -> None:
+    for lba in (0, BLOCKS - 3, BLOCKS, BLOCKS + 1):
+        for flags in (0, 0x08):
+            cdb = write_same_cdb(opcode, lba, 0, flags)
+            assert bench.field(cdb, edtl=512) == (COUNT_AT[opcode], None)
+
+
+@parametrize("opcode", [0x41, 0x93])
+def test_write_same_at_the_end(bench: Bench, opcode: int) -> None:
+    limit = max_write_same(bench.unit)
+    for count in (3, limit - 1, limit):
+        cdb = write_same_cdb(opcode, BLOCKS - count, count)
+        assert bench.run(cdb, data=PATTERN) == Fill((BLOCKS - count) * 512, count * 512, PATTERN)
+    over = write_same_cdb(opcode, BLOCKS - limit - 1, limit + 1)
+    assert bench.field(over, edtl=512) == (COUNT_AT[opcode], None)
+    assert bench.asc(write_same_cdb(opcode, BLOCKS - 2, 3), edtl=512) == 0x2100
+    assert bench.asc(write_same_cdb(opcode, BLOCKS + 1, 1), edtl=512) == 0x2100
 
 
 @parametrize("opcode", [0x41, 0x93])
