@@ -32,6 +32,7 @@ class Kind(StrEnum):
     READING = "reading"  #: the first block of a session was read
     LOGOUT = "logout"  #: a session ended, politely or not
     ERROR = "error"  #: its disk could not be opened, or failed
+    REFUSED = "refused"  #: an initiator did not prove that it is this client
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class Login:
     discovery: bool = False
     admission: Admission | None = None
     agreed: list[tuple[str, str]] = field(default_factory=list)
+    unproved: str = ""  #: why it is not who it says, once that is certain
     _text: bytearray = field(default_factory=bytearray)
     _seen: set[str] = field(default_factory=set)
     _requests: int = 0
@@ -143,8 +144,15 @@ class Login:
         except _Refused as refused:
             return self._fail(refused)
 
+    @property
+    def proof(self) -> str:
+        """What the initiator has proved, in words; empty: it need not."""
+        return self._chap.words if self._chap is not None else ""
+
     def _fail(self, refused: _Refused) -> Answer:
         self.stage = Stage.FAILED
+        if refused.status == LoginStatus.AUTHENTICATION_FAILURE:
+            self.unproved = str(refused)
         return Answer(status=refused.status, reason=str(refused))
 
     def _receive(self, request: Request) -> Answer | Knock:

@@ -48,6 +48,7 @@ class Kind(StrEnum):
     READING = "reading"
     LOGOUT = "logout"
     ERROR = "error"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +198,24 @@ class Portals:
         target = self._targets.of(peer) if peer.edge is not None else None
         if target is not None:
             self._leave(target, peer, why)
+        elif peer.engine.login.unproved:
+            self._unproved(peer)
         elif peer.edge is None and (peer.identity.initiator or why != "closed by the initiator"):
             kind = "named" if peer.identity.initiator else "nameless"
             more = self._sparing.more(kind, asyncio.get_running_loop().time())
             if more is not None:
                 log.info("%s: a connection ended: %s%s", peer.address, why, more)
+
+    def _unproved(self, peer: Peer) -> None:
+        """Somebody is not who he says: told aloud, but not as often as he tries."""
+        login = peer.engine.login
+        assert login.admission is not None and login.identity is not None
+        mac, (name, isid) = login.admission.mac, (login.identity.initiator, login.identity.isid)
+        more = self._sparing.more(f"proof {mac}", asyncio.get_running_loop().time())
+        if more is not None:
+            log.info("%s at %s: %s%s", name, peer.address, login.unproved, more)
+            detail = login.unproved + more
+            self._report(Report(mac, Kind.REFUSED, name, peer.address, detail, isid.hex()))
 
     def disconnect_all(self, peer: Peer) -> None:
         target = self._targets.of(peer)
@@ -271,8 +285,12 @@ class Portals:
             peer.send,
             lambda: self._say(peer, target.mac, Kind.READING, ""),
         )
-        log.info("%s at %s has logged in to %s", identity.initiator, peer.address, target.name)
-        self._say(peer, target.mac, Kind.LOGIN, "")
+        proof = peer.engine.login.proof
+        log.info(
+            *("%s at %s has logged in to %s%s", identity.initiator, peer.address, target.name),
+            f" by {proof}" if proof else "",
+        )
+        self._say(peer, target.mac, Kind.LOGIN, proof)
         peer.establish(edge, self._next_tsih())
 
     def _make_room(self, peer: Peer, target: Target) -> bool:

@@ -67,9 +67,11 @@ class Sight:
 
     def on_disk(self, event: DiskEvent) -> None:
         """A login, the first read of a session, the end of one, trouble."""
-        if not event.mac:
+        if event.kind is Kind.REFUSED:
+            self._unproved(event)
+        elif not event.mac:
             return
-        if event.kind is Kind.LOGIN:
+        elif event.kind is Kind.LOGIN:
             self.publish(self._login(event))
         elif event.kind is Kind.READING:
             self.publish(BootEvent(event.mac, event.at, Phase.READING, event.detail))
@@ -78,6 +80,12 @@ class Sight:
             self._trouble(event.mac, event.detail, event.at)
         else:
             log.info("%s: logged out: %s", self._name(event.mac), event.detail or event.address)
+
+    def _unproved(self, event: DiskEvent) -> None:
+        """The disk process does not tell of each try."""
+        who = f"{self._name(event.mac)}: " if event.mac else ""
+        what = f"{event.initiator} from {event.address}: {event.detail}"
+        log.warning("%slogin refused (%04x): %s", who, 0x0201, what)
 
     def on_refusal(self, answer: Admission) -> None:
         """A login that we did not allow."""
@@ -93,7 +101,8 @@ class Sight:
         else:
             system = (self.timelines.of(event.mac).phase or Phase.SEEN) >= Phase.READING
         who = known.name if known is not None else event.initiator
-        detail = f"{who} logs in from {event.address}"
+        proof = f" by {event.detail}" if event.detail else ""
+        detail = f"{who} logs in from {event.address}{proof}"
         return BootEvent(event.mac, event.at, Phase.OS if system else Phase.LOGIN, detail)
 
     def ready(self, mac: str) -> None:
