@@ -24,7 +24,7 @@ from netboot.boot import admission, profiles
 from netboot.boot.plan import plan
 from netboot.boot.script import DEFAULT, Scripts
 from netboot.boot.timeline import Timelines
-from netboot.config import Settings, load
+from netboot.config import Settings, load, reloaded
 from netboot.dhcp.engine import Engine
 from netboot.dhcp.server import DhcpServer
 from netboot.disks.supervisor import Supervisor
@@ -39,7 +39,6 @@ from netboot.model import (
     DhcpMode,
     Knock,
     LeaseState,
-    Portal,
     Stage,
     canonical_mac,
 )
@@ -57,8 +56,6 @@ from netboot.tftp.server import TftpServer
 
 log = logging.getLogger(__name__)
 
-#: The sections that a reload takes over; the others have sockets and pools behind them.
-_RELOADABLE = {"profile", "client", "unknown"}
 #: Events of the past that the timelines begin with.
 _PAST = 5000
 
@@ -131,8 +128,10 @@ class Service:
         )
 
         # The disks.
-        portals = (Portal(own, settings.iscsi.port),)
-        self._disks = Supervisor(state, portals, self._admit, self._sight.on_disk)
+        self._disks = Supervisor(
+            *(state, settings.portals, self._admit, self._sight.on_disk),
+            limits=settings.limits,
+        )
         await self._disks.start()
         self._parts.push_async_callback(
             self._disks.leave if self._leave_disks else self._disks.stop
@@ -218,7 +217,7 @@ class Service:
         if answer.mac in self._resetting and answer.status == admission.WELCOME:
             detail = "its overlay is being reset"
             answer = Admission(admission.UNAVAILABLE, answer.mac, answer.target, detail=detail)
-        if answer.status != admission.WELCOME:
+        if answer.status not in (admission.WELCOME, admission.MOVED):
             self._sight.on_refusal(answer)
         return answer
 
@@ -296,7 +295,7 @@ class Service:
     # A reload.
 
     def reload(self, path: Path) -> None:
-        """Take over the profiles and clients of the file, or say why not and change nothing."""
+        """Take over what ``config.reloaded`` does, or say why not and change nothing."""
         if not self._ready:  # it has just read them, or ends
             return
         try:
@@ -308,18 +307,18 @@ class Service:
         except NetbootError as error:
             log.error("the settings stay as they are: %s", str(error).replace("\n", "; "))
             return
-        old, new = dict(self.settings), dict(fresh)
-        late = sorted(name for name in new if new[name] != old[name] and name not in _RELOADABLE)
+        self.settings, late = reloaded(self.settings, fresh)
         if late:
             log.warning("a restart is needed for [%s]", "], [".join(late))
-        self.settings = self.settings.model_copy(update={key: new[key] for key in _RELOADABLE})
         self.site = dataclasses.replace(
             self.site,
             profiles=site.profiles,
             hosts=site.hosts,
             unknown_profile=site.unknown_profile,
+            redirect=site.redirect,
         )
         self._engine.take_over(self.site)
+        self._disks.limit(self.settings.limits)
         log.info("%s: %d profiles, %d clients", path, len(site.profiles), len(site.hosts))
 
 

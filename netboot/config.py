@@ -32,6 +32,12 @@ from netboot.sections import (
 DEFAULT_FILE = Path("/etc/netboot/netboot.toml")
 
 
+#: What a reload takes over, the others have sockets and pools behind them: whole tables, and
+#: single settings of a table.
+_TABLES = {"profile", "client", "unknown"}
+_SINGLE = {"iscsi": ("redirect", "sessions", "client_sessions")}
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -57,6 +63,16 @@ class Settings(Section):
             return self.dhcp.dns
         return (self.site.address.ip,) if self.dns.enabled else ()
 
+    @property
+    def portals(self) -> tuple[model.Portal, ...]:
+        """Where initiators reach the disks."""
+        return self.iscsi.portals or (model.Portal(str(self.site.address.ip), self.iscsi.port),)
+
+    @property
+    def limits(self) -> model.SessionLimits:
+        """How many sessions there may be."""
+        return model.SessionLimits(self.iscsi.sessions, self.iscsi.client_sessions)
+
     def to_site(self) -> model.Site:
         """What the brain needs of all this."""
         # A row's fields are the noun's fields, name by name.
@@ -77,6 +93,7 @@ class Settings(Section):
             chap=self.iscsi.chap,
             algorithms=self.iscsi.algorithms,
             discovery=self._discovery(),
+            redirect=self.iscsi.redirect,
         )
 
     def _discovery(self) -> model.Chap | None:
@@ -92,6 +109,17 @@ class Settings(Section):
         )
 
 
+def reloaded(old: Settings, fresh: Settings) -> tuple[Settings, list[str]]:
+    """``old`` with what a reload takes over of ``fresh``; and the tables of which more is new,
+    which takes a restart."""
+    made: dict[str, object] = {name: getattr(fresh, name) for name in _TABLES}
+    for name, keys in _SINGLE.items():
+        live = {key: getattr(getattr(fresh, name), key) for key in keys}
+        made[name] = getattr(old, name).model_copy(update=live)
+    settings = old.model_copy(update=made)
+    return settings, sorted(name for name, table in settings if table != getattr(fresh, name))
+
+
 def parse(text: str, source: str) -> Settings:
     """Settings from the text of a file; ConfigError with one line for every mistake in it."""
     try:
@@ -105,7 +133,7 @@ def parse(text: str, source: str) -> Settings:
     except ValidationError as error:
         found = within(error, Settings)
     blamed = {mistake.where for mistake in found}
-    rules = (_addresses, _ports, _profiles, _clients, _unknown, _secrets)
+    rules = (_addresses, _ports, _portals, _profiles, _clients, _unknown, _secrets)
     together = settings or draft(Settings, data)
     found += [m for rule in rules for m in rule(together) if not blamed & m.above()]
     if settings is None or found:
@@ -168,6 +196,27 @@ def _ports(settings: Settings) -> Iterator[Mistake]:
         other = taken.setdefault((kind, port), section) if port else section
         if other != section:
             yield Mistake((section, "port"), f"is also {other}.port", port)
+
+
+def _portals(settings: Settings) -> Iterator[Mistake]:
+    """Each portal is there once, also the one that machines are sent to; a redirect leads away."""
+    iscsi, own, where = settings.iscsi, settings.site.address, ("iscsi", "portals")
+    ours = {(portal.address, portal.port) for portal in iscsi.portals or ()}
+    if iscsi.portals and len(ours) < len(iscsi.portals):
+        yield Mistake(where, "has an address and port twice", [str(row) for row in iscsi.portals])
+    if not own or not iscsi.port:  # only in a draft
+        return
+    main = (str(own.ip), iscsi.port)
+    if ours and main not in ours:
+        problem = f"lacks {main[0]}:{main[1]} (site.address, iscsi.port), where machines are sent"
+        yield Mistake(where, problem, [str(row) for row in iscsi.portals or ()])
+    for section, port in (("http", settings.http.port), ("dns", settings.dns.port)):
+        if (main[0], port) in ours - {main} and (section == "http" or settings.dns.enabled):
+            yield Mistake(where, f"has {section}.port on site.address", port)
+    if iscsi.redirect:
+        there = model.Portal.of(iscsi.redirect)
+        if (there.address, there.port) in ours | {main}:
+            yield Mistake(("iscsi", "redirect"), "leads to ourselves", iscsi.redirect)
 
 
 def _profiles(settings: Settings) -> Iterator[Mistake]:

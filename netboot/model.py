@@ -164,6 +164,7 @@ class Site:
     chap: ChapMode = ChapMode.OFF  #: of machines that bring no secret of their own
     algorithms: tuple[int, ...] = (5, 6, 7, 8)  #: CHAP_A numbers that we accept
     discovery: Chap | None = None  #: what discovery sessions must prove
+    redirect: str | None = None  #: ``address:port`` that every login to a disk is sent to
 
     def target_name(self, mac: str) -> str:
         """The iSCSI name of a client's own target."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netboot.model import ChapDigest, ChapMode, DhcpMode, OverlayMode
+from netboot.model import ChapDigest, ChapMode, DhcpMode, OverlayMode, SessionLimits
 from netboot.names import (
     Domain,
     FileName,
@@ -25,8 +25,10 @@ from netboot.proofs import ChapModes, ChapName, Digests, Secret
 from netboot.values import (
     Address,
     Addresses,
+    Count,
     Database,
     Duration,
+    Endpoint,
     Folder,
     Folders,
     Mode,
@@ -34,6 +36,7 @@ from netboot.values import (
     OwnAddress,
     Policy,
     Port,
+    Portals,
     Range,
     Switch,
     Time,
@@ -121,6 +124,30 @@ class IscsiSection(Section):
         description="What every iSCSI name of ours begins with; a client's target is this, a "
         "colon and its MAC address with hyphens.",
         examples=["iqn.2026-11.lab.netboot"],
+    )
+    portals: Portals | None = Field(
+        default=None,
+        description="Where initiators reach the disks, with the tag of the portal group; by "
+        "default `site.address` with `iscsi.port` and tag 1, which must be among them.",
+        examples=[["192.168.77.1:3260,1", "[fd00:77::1]:3260,1"]],
+    )
+    redirect: Endpoint | None = Field(
+        default=None,
+        description="Send every login to a disk to another server, while this one is drained; "
+        "iPXE does not understand an IPv6 address here. A reload takes it over.",
+        examples=["192.168.77.2:3260"],
+    )
+    sessions: Count = Field(
+        default=SessionLimits().sessions,
+        description="How many sessions there may be in all; who comes beyond is told to try again "
+        "(0302). A reload takes it over.",
+        examples=[SessionLimits().sessions],
+    )
+    client_sessions: Count = Field(
+        default=SessionLimits().client,
+        description="How many sessions a machine may have; its own oldest gives way to its newest. "
+        "A reload takes it over.",
+        examples=[SessionLimits().client],
     )
     chap: ChapModes = Field(
         default=ChapMode.OFF,

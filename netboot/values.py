@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import PlainValidator
 
-from netboot.model import DhcpMode, OverlayMode
+from netboot.model import DhcpMode, OverlayMode, Portal
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]*")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -121,6 +121,39 @@ def duration(value: object) -> Duration:
     return seconds
 
 
+def count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("is not a whole number")
+    if not 1 <= value <= 65535:
+        raise ValueError("is below 1 or above 65535")
+    return value
+
+
+def portal(value: object) -> Portal:
+    """A portal that initiators can be sent to, in the spelling of SendTargets."""
+    given = Portal.of(text(value))
+    port(given.port)
+    address = ip_address(given.address)
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("is not an address that initiators can connect to")
+    if address.version == 6 and address.is_link_local:
+        raise ValueError("is link-local, which means something else on each interface")
+    return given
+
+
+def portals(value: object) -> tuple[Portal, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("is not a list of portals")
+    return tuple(portal(item) for item in value)
+
+
+def endpoint(value: object) -> str:
+    """A portal without its group, as in a login redirect (RFC 7143 section 13.8)."""
+    if "," in text(value):
+        raise ValueError("has a portal group tag, which a redirect must not have")
+    return portal(value).endpoint
+
+
 def folder(value: object) -> Path:
     path = Path(text(value))
     if not path.is_absolute():
@@ -212,6 +245,15 @@ Time: TypeAlias = Annotated[
     Duration,
     PlainValidator(duration),
     Allowed("a whole number and s, m, h or d, from 30s to 365d, as 90m"),
+]
+Count: TypeAlias = Annotated[int, PlainValidator(count), Allowed("a number, 1 to 65535")]
+Portals: TypeAlias = Annotated[
+    tuple[Portal, ...],
+    PlainValidator(portals),
+    Allowed("a list of ADDRESS:PORT[,TAG], an IPv6 address in brackets, the tag 1 to 65535"),
+]
+Endpoint: TypeAlias = Annotated[
+    str, PlainValidator(endpoint), Allowed("ADDRESS:PORT, an IPv6 address in brackets")
 ]
 Folder: TypeAlias = Annotated[Path, PlainValidator(folder), Allowed("an absolute path")]
 Folders: TypeAlias = Annotated[

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netboot import config
 from netboot.errors import ConfigError
 from netboot.mistakes import nested
-from netboot.model import DhcpMode, Host, OverlayMode, Profile
+from netboot.model import DhcpMode, Host, OverlayMode, Portal, Profile, SessionLimits
 
 README = """
 [site]
@@ -176,6 +176,38 @@ ONE_MISTAKE: list[tuple[str, str, str]] = [
     ),
     ("port = 3260", "port = 0", "iscsi.port = 0: is not a port number; allowed: a number, 1 to"),
     ("port = 3260", "port = 8080", "http.port = 8080: is also iscsi.port"),
+    *(
+        ("port = 3260", f"port = 3260\n{line}", f"iscsi.{problem}")
+        for line, problem in (
+            ('portals = "192.168.77.1:3260"', "portals = "),
+            ("portals = []", "portals = []: is not a list of portals; allowed: a list of ADDR"),
+            ('portals = ["192.168.77.1"]', 'portals = ["192.168.77.1"]: is not ADDRESS:PORT[,TAG]'),
+            ('portals = ["192.168.77.1:0"]', 'portals = ["192.168.77.1:0"]: is not a port number'),
+            ('portals = ["0.0.0.0:3260"]', 'portals = ["0.0.0.0:3260"]: is not an address that'),
+            ('portals = ["[fe80::1]:3260"]', 'portals = ["[fe80::1]:3260"]: is link-local'),
+            (
+                'portals = ["192.168.77.2:3260"]',
+                'portals = ["192.168.77.2:3260,1"]: lacks 192.168.77.1:3260 (site.address, iscsi',
+            ),
+            (
+                'portals = ["192.168.77.1:3260,1", "192.168.77.1:3260,2"]',
+                'portals = ["192.168.77.1:3260,1", "192.168.77.1:3260,2"]: has an address and po',
+            ),
+            (
+                'portals = ["192.168.77.1:3260", "192.168.77.1:8080"]',
+                "portals = 8080: has http.port on site.address",
+            ),
+            (
+                'portals = ["192.168.77.1:3260", "192.168.77.1:53"]',
+                "portals = 53: has dns.port on site.address",
+            ),
+            ('redirect = "192.168.77.1:3260"', 'redirect = "192.168.77.1:3260": leads to ours'),
+            ('redirect = "192.168.77.2:3260,1"', 'redirect = "192.168.77.2:3260,1": has a portal'),
+            ('redirect = "disks.lab:3260"', 'redirect = "disks.lab:3260": is not ADDRESS:PORT'),
+            ("sessions = 0", "sessions = 0: is below 1 or above 65535; allowed: a number"),
+            ("client_sessions = true", "client_sessions = true: is not a whole number"),
+        )
+    ),
     ("iqn.2026-11", "iqn.2026", 'iscsi.iqn = "iqn.2026.lab.netboot": is not an iSCSI qualified'),
     ("port = 8080", "port = 53", "dns.port = 53: is also http.port"),
     ('image   = "debian"', "", "profile#1.image: is missing (The golden image, as `netboot image"),
@@ -365,3 +397,29 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes |
 
 
 # The declaration itself.
+
+
+def test_portals() -> None:
+    settings = config.parse(README, "f")
+    assert settings.portals == (Portal("192.168.77.1", 3260, 1),)
+    given = 'portals = ["[fd00:77::1]:3260,2", "192.168.77.1:860"]\nredirect = "[fd00::2]:3260"'
+    settings = config.parse(changed("port = 3260", f"port = 860\n{given}"), "f")
+    assert settings.portals == (Portal("fd00:77::1", 3260, 2), Portal("192.168.77.1", 860, 1))
+    assert settings.to_site().redirect == "[fd00::2]:3260"
+
+
+def test_what_a_reload_takes_over_and_what_takes_a_restart() -> None:
+    old = config.parse(README, "f")
+    fresh = config.parse(
+        changed(
+            "port = 3260", 'redirect = "192.168.77.2:3260"\nsessions = 9\nclient_sessions = 2'
+        ).replace('name    = "ws1"', 'name = "ws9"'),
+        "f",
+    )
+    settings, late = config.reloaded(old, fresh)
+    assert late == [] and settings == fresh
+    assert settings.limits == SessionLimits(9, 2)
+    other = config.parse(changed("port = 3260", "port = 3261\nsessions = 9"), "f")
+    settings, late = config.reloaded(old, other)
+    assert late == ["iscsi"]
+    assert (settings.iscsi.port, settings.iscsi.sessions) == (3260, 9)

@@ -15,6 +15,7 @@ from netboot.boot import chap, profiles
 from netboot.errors import ImageError, NetbootError
 from netboot.model import (
     Admission,
+    ChapMode,
     DhcpMode,
     DiskSpec,
     Knock,
@@ -32,6 +33,7 @@ from netboot.model import (
 
 #: Login status, class << 8 | detail (RFC 7143 section 11.13.5).
 WELCOME = 0x0000
+MOVED = 0x0101
 NOT_AUTHORIZED = 0x0202
 NOT_FOUND = 0x0203
 #: Class 3 is retried by every initiator, class 2 ends a machine's boot for good: whatever can be
@@ -84,6 +86,9 @@ def admit(
     problem = _stranger(knock, site, mac, records)
     if problem:
         return _refuse(NOT_AUTHORIZED, knock, mac, problem)
+    if site.redirect:  # whoever proves something proves it there
+        detail = f"{mac} is sent to {site.redirect} (iscsi.redirect)"
+        return Admission(MOVED, mac, knock.target, detail=detail, redirect=site.redirect)
     try:
         proof = chap.demanded(mac, site, secrets_of)
         luns = (Lun(0, _disk(mac, assigned.profile, records), serial(mac)),)
@@ -130,10 +135,19 @@ def _stranger(knock: Knock, site: Site, mac: str, records: Records) -> str:
     ours = _addresses(mac, site, records)
     if _address(knock.address) in ours:
         return ""
+    if ":" in knock.address and _proves(mac, site):
+        return ""  # we give no IPv6 addresses, and anybody can make one out of a MAC
     if not ours:
         return f"{mac} has no address from us, so nobody can be it"
     listed = " or ".join(str(address) for address in ours)
-    return f"{mac} has the address {listed} from us, this is {knock.address}"
+    hint = "; over IPv6 it must prove itself (iscsi.chap)" if ":" in knock.address else ""
+    return f"{mac} has the address {listed} from us, this is {knock.address}{hint}"
+
+
+def _proves(mac: str, site: Site) -> bool:
+    """Whether the client must prove who it is, which says more than an address."""
+    host = site.hosts.get(mac)
+    return site.chap is not ChapMode.OFF or bool(host and host.chap_secret)
 
 
 def _addresses(mac: str, site: Site, records: Records) -> tuple[IPv4Address, ...]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netboot.boot.admission import (
+    MOVED,
     NOT_AUTHORIZED,
     NOT_FOUND,
     UNAVAILABLE,
@@ -189,7 +190,8 @@ def test_a_reserved_machine_may_still_have_an_older_lease() -> None:
         ),
         (
             knock(WS1, "fe80::1"),
-            f"{WS1} has the address 192.168.77.21 from us, this is fe80::1",
+            f"{WS1} has the address 192.168.77.21 from us, this is fe80::1; over IPv6 it must "
+            "prove itself (iscsi.chap)",
         ),
         (
             knock(WS1, "nonsense"),
@@ -424,3 +426,32 @@ def test_discovery_proves_itself_where_it_must() -> None:
         assert answer(asker, site=site, mark="beef").chap == replace(wanted, mark="beef")
         assert answer(asker).chap is None
     assert answer(knock(), site=site).chap is None, "a disk is another matter"
+
+
+def test_a_server_that_is_drained_sends_its_machines_away() -> None:
+    """Strangers are told nothing, and no overlay is made here for what will be written there."""
+    state, site = State(), replace(SITE, redirect="192.168.77.2:3260")
+    moved = answer(knock(), state, site)
+    assert (moved.status, moved.redirect) == (MOVED, "192.168.77.2:3260")
+    assert moved.mac == WS1 and "192.168.77.2:3260" in moved.detail
+    assert state.asked == state.drawn == []
+    assert answer(knock(address="192.168.77.99"), state, site).status == NOT_AUTHORIZED
+    away = replace(knock(), target="", discovery=True)
+    assert answer(away, state, site) == answer(away, state)
+
+
+@pytest.mark.parametrize("address", ["fd00:77::5", "fd00::5054:ff:fe12:3456", "fe80::1%br0"])
+def test_over_ipv6_a_machine_must_prove_itself(address: str) -> None:
+    """Nobody has an IPv6 address from us, and anybody can make one out of somebody's MAC."""
+    here = knock(address=address)
+    refused = answer(here)
+    assert refused.status == NOT_AUTHORIZED
+    assert f"from us, this is {address}; over IPv6 it must prove itself" in refused.detail
+    proving = answer(here, site=replace(SITE, chap=ChapMode.CHAP))
+    assert proving.status == WELCOME and proving.chap is not None
+    host = replace(SITE.hosts[WS1], chap_secret="its own secret 123")
+    own = answer(here, site=replace(SITE, hosts={WS1: host}))
+    assert own.status == WELCOME and own.chap is not None
+    assert answer(here, site=replace(SITE, dhcp_mode=DhcpMode.PROXY)).status == WELCOME
+    wrong = knock(address=address, initiator="iqn.2000-01.com.example:x")
+    assert answer(wrong, site=replace(SITE, chap=ChapMode.CHAP)).status == NOT_AUTHORIZED
