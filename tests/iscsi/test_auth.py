@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 
 import pytest
 from hypothesis import given
@@ -207,3 +208,100 @@ def test_numbers_of_one_byte() -> None:
         assert auth.read_byte(text) == value
     for text in ("", "-1", "+1", " 1", "256", "1000", "9" * 5000, "٥", "²", "0x5"):
         assert auth.read_byte(text) is None
+
+
+# Challenges of ours that come back.
+
+MARKED = Chap("ws1", "a secret of 12+", "lab", "another secret!", mark="c0ffee" * 8)
+
+
+def mutual_keys(of: ChapExchange, challenge_back: bytes) -> dict[str, str]:
+    return {
+        "CHAP_N": "ws1",
+        "CHAP_R": proof(of),
+        "CHAP_I": "9",
+        "CHAP_C": "0x" + challenge_back.hex(),
+    }
+
+
+def test_a_challenge_of_another_connection_is_not_answered() -> None:
+    """Whoever has it from one connection wants our answer for another (RFC 7143, 9.2.1)."""
+    _, _, elsewhere = challenge(ChapExchange(MARKED, os.urandom))
+    of = ChapExchange(MARKED, os.urandom)
+    with pytest.raises(AuthFailure, match="reflection"):
+        of.step(mutual_keys(of, elsewhere))
+    assert not of.done
+
+
+def test_a_challenge_of_another_machines_login_is_not_answered() -> None:
+    other = Chap("ws2", "its secret of 12", "lab", "its other secret", mark=MARKED.mark)
+    _, _, elsewhere = challenge(ChapExchange(other, os.urandom))
+    of = ChapExchange(MARKED, os.urandom)
+    with pytest.raises(AuthFailure, match="reflection"):
+        of.step(mutual_keys(of, elsewhere))
+
+
+def test_challenges_of_others_are_answered() -> None:
+    """Also those of another target with another mark, and those that look a little like ours."""
+    foreign = Chap("ws1", "a secret of 12+", mark="decaff" * 8)
+    _, _, theirs = challenge(ChapExchange(foreign, os.urandom))
+    _, _, ours = challenge(ChapExchange(MARKED, os.urandom))
+    changed = [ours[:-1] + bytes([ours[-1] ^ 1]), bytes([ours[0] ^ 1]) + ours[1:], ours + b"\0"]
+    for each in (theirs, *changed, b"\x01", bytes(32), os.urandom(32)):
+        of = ChapExchange(MARKED, os.urandom)
+        assert dict(of.step(mutual_keys(of, each)))["CHAP_N"] == "lab"
+        assert of.done
+
+
+def test_every_challenge_is_another() -> None:
+    drawn = {challenge(ChapExchange(MARKED, os.urandom))[2] for _ in range(50)}
+    assert len(drawn) == 50
+    assert {len(each) for each in drawn} == {32}
+    assert len({each[:16] for each in drawn}) == len({each[16:] for each in drawn}) == 50
+
+
+@given(st.binary(min_size=1, max_size=64), st.binary(max_size=40))
+def test_nobody_makes_a_challenge_of_ours_without_the_mark(mark: bytes, random: bytes) -> None:
+    assert auth.is_ours(mark, auth.draw_challenge(mark, os.urandom))
+    assert not auth.is_ours(mark, random)
+
+
+def test_what_was_proved_in_words() -> None:
+    of = exchange()
+    assert of.words == ""
+    answer = proof(of, "8")
+    assert of.words == ""
+    of.step({"CHAP_N": "ws1", "CHAP_R": answer})
+    assert of.words == "CHAP with SHA3-256"
+    both = exchange(MUTUAL)
+    both.step(mutual_keys(both, b"theirs"))
+    assert both.words == "mutual CHAP with MD5"
+
+
+def test_who_does_not_ask_for_our_proof_gets_in_without() -> None:
+    """As RFC 7143 section 12.1.3 lets it: CHAP_I and CHAP_C are the initiator's to send."""
+    of = exchange(MUTUAL)
+    assert of.step({"CHAP_N": "ws1", "CHAP_R": proof(of)}) == []
+    assert of.done
+    assert of.words == "CHAP with MD5"
+
+
+def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both the digest and the name, also when the first is wrong already."""
+    compared: list[tuple[bytes, bytes]] = []
+    real = auth.hmac.compare_digest
+
+    def spy(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return bool(real(one, other))
+
+    monkeypatch.setattr(auth.hmac, "compare_digest", spy)
+    for name, answer in (("ws1", "0x00"), ("ws2", "0x00")):
+        compared.clear()
+        of = exchange()
+        _, identifier, random = challenge(of)
+        expected = auth.response(5, identifier, ONE_WAY.secret, random)
+        with pytest.raises(AuthFailure):
+            of.step({"CHAP_N": name, "CHAP_R": answer})
+        assert (b"\0", expected) in compared
+        assert (name.encode(), b"ws1") in compared

@@ -264,6 +264,47 @@ def test_mutual_chap_where_ipxe_sets_t_on_every_request() -> None:
     assert isinstance(third, Answer) and third.flags == T | 1
 
 
+def test_mutual_chap_of_ipxe_from_the_first_request_to_the_last() -> None:
+    """The shape of its three requests of the security stage and the one behind it (iscsi.c,
+    iscsi_build_login_request_strings): T and NSG 1 on each, CHAP alone offered, its challenge of
+    its own length and digits in lower case."""
+    login, first = begin(request(T | 1, *NAMES, "AuthMethod=CHAP"), WITH_CHAP)
+    flags = [first.flags]
+    second = login.receive(request(T | 1, "CHAP_A=5"))
+    theirs = ["CHAP_I=0", "CHAP_C=0x" + "00ff" * 8]
+    keys = answer_to(said(second), 5, CHAP)
+    third = login.receive(request(T | 1, *keys, *theirs))
+    assert isinstance(second, Answer) and isinstance(third, Answer)
+    assert [name for name, _ in third.pairs] == ["CHAP_N", "CHAP_R"], "before it looks at T"
+    fourth = login.receive(request(T | 1 << 2 | 3, *IPXE_OPERATIONAL))
+    assert isinstance(fourth, Answer)
+    flags += [second.flags, third.flags, fourth.flags]
+    assert flags == [0, 0, T | 1, T | 1 << 2 | 3]
+    assert login.stage is Stage.FULL
+    assert (login.proof, login.unproved) == ("mutual CHAP with MD5", "")
+
+
+def test_ipxe_with_secrets_at_a_target_that_wants_none() -> None:
+    """One way it offers None too; with reverse names it insists, and says so on its screen."""
+    login, first = begin(request(T | 1, *NAMES, "AuthMethod=CHAP,None"))
+    assert said(first)[1] == "AuthMethod=None" and first.flags == T | 1
+    assert login.proof == ""
+    login, second = begin(request(T | 1, *NAMES, "AuthMethod=CHAP"))
+    assert refused(second) == LoginStatus.AUTHENTICATION_FAILURE
+
+
+def test_a_reflected_challenge_ends_the_login() -> None:
+    """RFC 7143 section 9.2.1: the connection is closed."""
+    login, _ = begin(request(T | 1, *NAMES, "AuthMethod=CHAP"), WITH_CHAP)
+    second = said(login.receive(request(T | 1, "CHAP_A=5")))
+    ours = dict(pair.split("=", 1) for pair in second)["CHAP_C"]
+    back = [*answer_to(second, 5, CHAP), "CHAP_I=7", f"CHAP_C={ours}"]
+    answer = login.receive(request(T | 1, *back))
+    assert refused(answer) == LoginStatus.AUTHENTICATION_FAILURE
+    assert "reflection" in login.unproved
+    assert login.stage is Stage.FAILED
+
+
 def test_edk2_prefers_sha256() -> None:
     login, _ = begin(request(0, *NAMES, "AuthMethod=CHAP"), WITH_CHAP)
     second = login.receive(request(0, "CHAP_A=7,5"))
@@ -302,6 +343,7 @@ def test_a_wrong_secret() -> None:
     wrong = answer_to(said(second), 5, Chap("ws1", "something else"))
     assert refused(login.receive(request(T | 1, *wrong))) == LoginStatus.AUTHENTICATION_FAILURE
     assert login.stage is Stage.FAILED
+    assert (login.unproved, login.proof) == ("name or secret is wrong", "")
 
 
 def test_who_need_not_prove_anything_may_not_insist() -> None:

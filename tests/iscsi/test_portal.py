@@ -6,16 +6,18 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import uvloop
 
 from netboot.errors import ConfigError
+from netboot.iscsi import auth
 from netboot.iscsi import portal as module
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.portal import Kind, Portals, Report
-from netboot.model import Admission, DiskSpec, Knock, Lun, Portal, SessionLimits
+from netboot.model import Admission, Chap, DiskSpec, Knock, Lun, Portal, SessionLimits
 
 MAC = "52:54:00:12:34:56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -193,6 +195,65 @@ def test_who_is_refused_gets_the_status_and_the_door(
     assert play(scene).reports == []
     assert "is refused with" in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+CHAP = Chap("ws1", "a secret of 12+", "lab", "another secret!")
+
+
+async def prove(house: House, client: Client, secret: str = CHAP.secret) -> int:
+    """A login by CHAP with SHA-256; its status."""
+    say, login = client.say, client.initiator.login
+    await client.connect(house.port)
+    names = ("InitiatorName=iqn.a:b", f"TargetName={TARGET}", "SessionType=Normal")
+    await say(login(0x00, *names, "AuthMethod=CHAP", isid=client.isid))
+    answer = await say(login(0x00, "CHAP_A=7", isid=client.isid))
+    told = dict(pair.split("=", 1) for pair in answer.data.decode().rstrip("\0").split("\0"))
+    digest = auth.response(7, int(told["CHAP_I"]), secret, auth.read_binary(told["CHAP_C"]))
+    keys = ("CHAP_N=ws1", f"CHAP_R=0x{digest.hex()}")
+    answer = await say(login(0x83, *keys, isid=client.isid))
+    return int.from_bytes(answer.raw[36:38], "big")
+
+
+def test_who_proves_itself_is_told_so(play: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene(house: House) -> None:
+        house.admission = replace(house.admission, chap=CHAP)
+        assert await prove(house, house.client()) == 0
+
+    house = play(scene)
+    assert (house.reports[0].kind, house.reports[0].detail) == (Kind.LOGIN, "CHAP with SHA256")
+    assert f"iqn.a:b at 127.0.0.1 has logged in to {TARGET} by CHAP with SHA256" in caplog.messages
+    assert CHAP.secret not in caplog.text
+
+
+def test_a_wrong_secret_is_told_aloud_but_not_each_time(
+    play: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene(house: House) -> None:
+        house.admission = replace(house.admission, chap=CHAP)
+        for _ in range(3):
+            client = house.client()
+            assert await prove(house, client, "a wrong secret") == 0x0201
+            assert await client.gone()
+        await house.until(lambda: house.reports)
+        house.admission = replace(house.admission, mac="52:54:00:00:00:99")
+        client = house.client()
+        assert await client.login(house.port) == 0x0201
+        await house.until(lambda: len(house.reports) == 2)
+
+    house = play(scene)
+    assert house.disks == [], "nothing is opened for a stranger"
+    first, second = house.reports
+    assert first == Report(
+        *(MAC, Kind.REFUSED, "iqn.a:b", "127.0.0.1", "name or secret is wrong", "00023d000001")
+    )
+    assert (second.mac, second.detail) == (
+        *("52:54:00:00:00:99", "the initiator left authentication out"),
+    )
+    assert caplog.messages.count("iqn.a:b at 127.0.0.1: name or secret is wrong") == 1
 
 
 def test_a_disk_that_cannot_be_opened_is_try_again(

@@ -110,6 +110,26 @@ def test_a_login_says_who_and_from_where() -> None:
     ]
 
 
+def test_a_login_says_what_was_proved() -> None:
+    seen = Watched()
+    proved = disk(Kind.LOGIN, detail="mutual CHAP with MD5")
+    seen.sight.on_disk(replace(proved, isid="400027233cce"))
+    (event,) = seen.kept
+    assert event.detail == "iPXE logs in from 192.168.77.50 by mutual CHAP with MD5"
+
+
+def test_who_does_not_prove_itself_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Watched()
+    for mac in (B, ""):
+        seen.sight.on_disk(disk(Kind.REFUSED, mac, detail="name or secret is wrong"))
+    assert caplog.messages == [
+        f"ws2 ({B}): login refused (0201): iqn.x:client from 192.168.77.50: name or secret is "
+        "wrong",
+        "login refused (0201): iqn.x:client from 192.168.77.50: name or secret is wrong",
+    ]
+    assert seen.kept == [], "it is no event of that machine's boot"
+
+
 def test_initiators_that_we_know_are_told_by_who_made_them() -> None:
     """iPXE logs in again after it has read; a kernel may log in before anything was read."""
     seen = Watched()
