@@ -65,6 +65,7 @@ class OpenTargets:
         self._on_error = on_error
         self._spawn = spawn
         self._linger = linger
+        self.ports: tuple[int, ...] = (1,)  #: the portal groups, which are the target ports
         self._pool = ThreadPoolExecutor(WORKERS, "disk")
         self._targets: dict[str, Target] = {}
         self._tallies: dict[str, Tally] = {}
@@ -132,6 +133,8 @@ class OpenTargets:
             for volume in opened:
                 volume.disk.close()
             raise
+        for unit in target.units.units:
+            unit.ports = self.ports
         self._targets[mac] = target
         return target
 

@@ -112,6 +112,7 @@ class Portals:
                 replace(portal, port=int(sock.getsockname()[1]))
                 for portal, sock in zip(portals, socks, strict=True)
             )
+            self._targets.ports = tuple(sorted({portal.group for portal in self.portals}))
             for portal, sock in zip(self.portals, socks, strict=True):
                 self._servers.append(
                     await loop.create_server(
@@ -280,7 +281,7 @@ class Portals:
         edge = Edge(
             peer.engine,
             target.units,
-            target.units.attach(identity.initiator, identity.isid),
+            target.units.attach(identity.initiator, identity.isid, identity.group),
             target.volumes,
             peer.send,
             lambda: self._say(peer, target.mac, Kind.READING, ""),

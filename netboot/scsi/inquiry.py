@@ -71,18 +71,18 @@ def naa(unit: Unit) -> bytes:
     return bytes((0x30 | digest[0] & 0x0F,)) + digest[1:8]
 
 
-def _identification(unit: Unit) -> bytes:
+def _identification(unit: Unit, port: int = PORT) -> bytes:
     iscsi = 5
     serial = _serial(unit)
     made = _designator(2, 0x01, _padded(unit.vendor, 8) + _padded(unit.product, 16) + serial[:200])
     made += _designator(1, 0x03, naa(unit))
-    # The target port: its number among ours, which is always the first.
-    made += _designator(1, 0x14, struct.pack(">I", PORT), iscsi)
+    # The target port that the question came in by.
+    made += _designator(1, 0x14, struct.pack(">I", port), iscsi)
     made += _designator(1, 0x15, struct.pack(">I", GROUP), iscsi)
     if unit.target_name:
         logical_unit = _name(f"{unit.target_name},L,0x{unit.number:016x}")
         made += _designator(3, 0x08, logical_unit)
-        made += _designator(3, 0x18, _name(f"{unit.target_name},t,0x0001"), iscsi)
+        made += _designator(3, 0x18, _name(f"{unit.target_name},t,0x{port:04x}"), iscsi)
         made += _designator(3, 0x28, _name(unit.target_name), iscsi)
     return made
 
@@ -143,11 +143,11 @@ PAGES = (
 )
 
 
-def vital(unit: Unit, code: int) -> bytes | None:
-    """A VPD page with its header, or None when there is no such page."""
+def vital(unit: Unit, code: int, port: int = PORT) -> bytes | None:
+    """A VPD page with its header, or None when there is no such page; ``port``: who asks."""
     for page in PAGES:
         if page.code == code:
-            body = page.body(unit)
+            body = _identification(unit, port) if code == 0x83 else page.body(unit)
             return struct.pack(">BBH", 0, code, len(body)) + body
     return None
 
@@ -157,5 +157,5 @@ def inquiry(view: View, cdb: Buffer, edtl: int) -> Action:
     code, allocation = cdb[2], be16(cdb, 3)
     if not cdb[1] & 0x01:
         return invalid_field(2) if code else cut(standard(view.unit), allocation)
-    data = vital(view.unit, code)
+    data = vital(view.unit, code, view.nexus.group)
     return invalid_field(2) if data is None else cut(data, allocation)

@@ -12,7 +12,7 @@ from netboot.scsi.action import Abort, Action, Amend, Collect, Keep, Reply, Stat
 from netboot.scsi.cdb import Buffer, be16, be32, cut, invalid_field, invalid_parameter, refuse
 from netboot.scsi.reservations import MAX_REGISTRATIONS, Kind, Notices, Reservations
 from netboot.scsi.sense import Code, Key
-from netboot.scsi.unit import View
+from netboot.scsi.unit import View, apart
 
 CONFLICT = Status.RESERVATION_CONFLICT
 REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE = range(7)
@@ -96,10 +96,11 @@ def read_full_status(view: View, cdb: Buffer, edtl: int) -> Action:
         return Reply(status=CONFLICT)
     rows = b""
     for port, key in state.keys.items():
-        name = transport_id(port)
+        initiator, target_port = apart(port)
+        name = transport_id(initiator)
         holds = state.holds(port)
         kind = state.kind if holds and state.kind is not None else 0
-        rows += struct.pack(">Q4xBB4xHI", key, holds, kind, 1, len(name)) + name
+        rows += struct.pack(">Q4xBB4xHI", key, holds, kind, target_port, len(name)) + name
     return cut(_generation_and(view, rows), be16(cdb, 7))
 
 

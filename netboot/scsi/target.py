@@ -44,9 +44,10 @@ class LogicalUnits:
 
     # Sessions
 
-    def attach(self, initiator: str, isid: bytes = b"") -> Nexus:
-        """A session enters its full-feature phase; ``isid`` is its 6 bytes."""
-        nexus = Nexus(initiator, isid)
+    def attach(self, initiator: str, isid: bytes = b"", group: int = 1) -> Nexus:
+        """A session enters its full-feature phase; ``isid`` is its 6 bytes, ``group`` the tag of
+        the portal group that it came in by."""
+        nexus = Nexus(initiator, isid, group)
         for unit in self.units:
             view = unit.attach(nexus)
             for lun in _luns(unit):

@@ -20,14 +20,27 @@ MAX_TRANSFER = 32 << 20
 KNOBS = {"write_cache": True, "software_protected": False, "descriptor_sense": False}
 
 
+_TARGET_PORT = ",t,0x"
+
+
+def apart(port: str) -> tuple[str, int]:
+    """A nexus's ``port`` as the initiator port's name and the relative target port identifier."""
+    name, _, group = port.partition(_TARGET_PORT)
+    return name, int(group or "1", 16)
+
+
 class Nexus:
     """One session's side: an initiator port, and its view of each unit of the target."""
 
-    __slots__ = ("copies", "port", "views")
+    __slots__ = ("copies", "group", "port", "views")
 
-    def __init__(self, initiator: str, isid: bytes = b"") -> None:
-        #: The initiator port's name: ``iqn...,i,0x`` and the ISID in hex (RFC 7143 section 4.4.4).
+    def __init__(self, initiator: str, isid: bytes = b"", group: int = 1) -> None:
+        #: The initiator port's name: ``iqn...,i,0x`` and the ISID in hex (RFC 7143 section 4.4.4);
+        #: by another target port than the first, that too (see ``apart``).
         self.port = f"{initiator},i,0x{isid.hex()}" if isid else initiator
+        if group != 1:
+            self.port += f"{_TARGET_PORT}{group:04x}"
+        self.group = group  #: portal group tag, which is the relative target port identifier
         self.views: dict[int, View] = {}  #: by each way to write a LUN (target._luns)
         #: What RECEIVE COPY RESULTS tells of each list identifier.
         self.copies: dict[int, bytes] = {}
@@ -102,6 +115,7 @@ class Unit:
             raise ValueError(f"LUN {number} is not between 0 and 16383")
         self.number = number
         self.serial = serial
+        self.ports: tuple[int, ...] = (1,)  #: relative target port identifiers
         self.target_name = target_name
         self.block_size = block_size
         self.physical_block_exponent = physical_block_exponent
