@@ -103,6 +103,7 @@ async def serve(path: Path, listen: Sequence[Portal], orphan_timeout: float) -> 
         portals.counters,
         end,
         limit,
+        portals.resize,
         ending.set,
     )
     try:

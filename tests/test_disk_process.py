@@ -214,6 +214,34 @@ def test_a_new_generation_begins_afresh(start: Start, tmp_path: Path) -> None:
     line.close()
 
 
+def test_a_disk_grows_under_a_machine(start: Start, tmp_path: Path) -> None:
+    start()
+    line = Line(tmp_path / "sock")
+    initiator = enter(line, tmp_path)
+    assert initiator.write(5, b"w" * 512) == 0
+    path = admission(tmp_path).luns[0].disk.overlay
+    assert path is not None
+    line.say(wire.Resize(7, MAC, path, 3 * SIZE))
+    assert line.hear(wire.Resized) == wire.Resized(7)
+    head, sense = initiator.command(bytes(6))
+    assert (head[3], sense[2 + 2] & 0x0F, sense[2 + 12 : 2 + 14]) == (2, 6, b"\x2a\x09")
+    capacity = initiator.command(b"\x25".ljust(10, b"\0"), 0xC1, edtl=8)[1]
+    assert capacity == (3 * SIZE // 512 - 1).to_bytes(4, "big") + b"\0\0\2\0"
+    assert initiator.read(SIZE // 512 - 1) == b"G" * 512
+    assert initiator.read(3 * SIZE // 512 - 1) == bytes(512)
+    assert initiator.write(3 * SIZE // 512 - 1, b"e" * 512) == 0
+    line.say(wire.Resize(8, MAC, path, SIZE))
+    assert "never becomes smaller" in line.hear(wire.Resized).error
+    line.say(wire.Resize(9, MAC, "/another.qcow2", SIZE))
+    assert line.hear(wire.Resized) == wire.Resized(9, open=False)
+    again = enter(line, tmp_path)  # the size that it is admitted with is that of a fresh one
+    assert again.read(5) == b"w" * 512
+    assert again.read(3 * SIZE // 512 - 1) == b"e" * 512
+    for each in (again, initiator):
+        each.sock.close()
+    line.close()
+
+
 def test_what_was_acknowledged_survives_a_kill(start: Start, tmp_path: Path) -> None:
     first = start()
     line = Line(tmp_path / "sock")

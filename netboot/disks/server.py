@@ -35,7 +35,8 @@ class Channel:
 
     ``hello`` makes our first line, ``counters`` the present ones, ``end`` ends a client's
     sessions and closes its disk (politely or not), ``limit`` hears how many sessions there may
-    be, ``stop`` is called when we are told to end.
+    be, ``resize`` lets the open disk of a client (MAC, path of the overlay) grow to so many
+    bytes and tells whether there is one, ``stop`` is called when we are told to end.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Channel:
         counters: Callable[[], Sequence[Counters]],
         end: Callable[[str, bool], Awaitable[None]],
         limit: Callable[[SessionLimits], None],
+        resize: Callable[[str, str, int], Awaitable[bool]],
         stop: Callable[[], None],
     ) -> None:
         self._hello = hello
         self._counters = counters
         self._end = end
         self._limit = limit
+        self._resize = resize
         self._stop = stop
         self._memory = Memory()
         self._server: asyncio.Server | None = None
@@ -182,6 +185,8 @@ class Channel:
                 if memory:
                     self._memory.forget(mac)
                 self._spawn(self._forgotten(number, mac, politely=not memory))
+            case wire.Resize():
+                self._spawn(self._resized(message))
             case wire.Limit(limits):
                 self._limit(limits)
             case wire.Count():
@@ -195,6 +200,15 @@ class Channel:
         except Exception:
             log.exception("%s: its disk could not be closed", mac)
         self._send(wire.Forgotten(number))
+
+    async def _resized(self, asked: wire.Resize) -> None:
+        try:
+            there = await self._resize(asked.mac, asked.path, asked.size)
+        except Exception as error:
+            log.warning("%s: its disk did not grow: %s", asked.mac, error)
+            self._send(wire.Resized(asked.number, error=str(error) or repr(error)))
+        else:
+            self._send(wire.Resized(asked.number, there))
 
     async def _push(self) -> None:
         """Once a second, the counters that have changed."""

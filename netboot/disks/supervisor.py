@@ -69,7 +69,7 @@ class Supervisor:
         self._limits = limits or SessionLimits()
         self._counters: dict[str, Counters] = {}
         self._counted = asyncio.Event()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, asyncio.Future[Message | None]] = {}
         self._number = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -161,15 +161,22 @@ class Supervisor:
         """End ``mac``'s sessions and close its disk; it may come back while we are away."""
         await self._request(lambda number: wire.Forget(number, mac, memory=False))
 
-    async def _request(self, make: Callable[[int], Message]) -> None:
+    async def resize(self, mac: str, path: str, size: int) -> bool:
+        """Let ``mac``'s disk at ``path`` grow, if it is open, which is the answer; NetbootError."""
+        done = await self._request(lambda number: wire.Resize(number, mac, path, size))
+        if isinstance(done, wire.Resized) and done.error:
+            raise NetbootError(done.error)
+        return isinstance(done, wire.Resized) and done.open
+
+    async def _request(self, make: Callable[[int], Message]) -> Message | None:
         if not self.alive():
-            return
+            return None
         self._number += 1
         number = self._number
         done = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._send(make(number))
         try:
-            await asyncio.wait_for(done, STOP_TIMEOUT)
+            return await asyncio.wait_for(done, STOP_TIMEOUT)
         except TimeoutError:
             raise NetbootError("the disk process does not answer; see its log") from None
         finally:
@@ -352,10 +359,10 @@ class Supervisor:
             case wire.Counted(counters):
                 self._counters.update((row.mac, row) for row in counters)
                 self._counted.set()
-            case wire.Forgotten(number):
+            case wire.Forgotten(number) | wire.Resized(number):
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(None)
+                    waiting.set_result(message)
             case wire.Logged(level, name, text):
                 logging.getLogger(name).log(level, "%s", text)
 

@@ -94,6 +94,15 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """The answer to Resize: done, not ``open`` here, or why not in words."""
+
+    number: int
+    open: bool = True
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """A warning or an error of the disk process, for the control process's log."""
 
@@ -133,6 +142,16 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Let ``mac``'s disk whose overlay is at ``path`` grow to ``size`` bytes, if it is open."""
+
+    number: int
+    mac: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """Send Counted now."""
 
@@ -148,9 +167,11 @@ Message: TypeAlias = (
     | Happened
     | Counted
     | Forgotten
+    | Resized
     | Logged
     | Admitted
     | Forget
+    | Resize
     | Limit
     | Count
     | Stop
@@ -164,9 +185,11 @@ MESSAGES: Mapping[str, type[Any]] = MappingProxyType(
         "happened": Happened,
         "counted": Counted,
         "forgotten": Forgotten,
+        "resized": Resized,
         "logged": Logged,
         "admitted": Admitted,
         "forget": Forget,
+        "resize": Resize,
         "limit": Limit,
         "count": Count,
         "stop": Stop,

@@ -153,6 +153,23 @@ class OpenTargets:
             except Exception as error:
                 volume.failed(error)
 
+    async def resize(self, mac: str, path: str, size: int) -> bool:
+        """Let the disk with the overlay ``path`` grow, and every session at it know.
+
+        False when it is not open here; any exception says why it cannot grow.
+        """
+        async with self.door(mac):
+            target = self._targets.get(mac)
+            for lun in target.luns if target is not None else ():
+                unit = target.units.find(lun.number) if target is not None else None
+                if target is not None and unit is not None and lun.disk.overlay == path:
+                    disk = target.volumes[lun_fields(lun.number)[0]].disk
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(self._pool, disk.resize, size)
+                    unit.resize(size)
+                    return True
+        return False
+
     def in_use(self, target: Target) -> None:
         """Somebody has come: it is not closed."""
         if target.linger is not None:

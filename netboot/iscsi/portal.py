@@ -89,6 +89,7 @@ class Portals:
         self._report = report
         self._is_os = is_os
         self._targets = OpenTargets(attach, self._failed, self._spawn, linger)
+        self.resize = self._targets.resize
         self._servers: list[asyncio.Server] = []
         self._outside: dict[Peer, None] = {}  #: connections without a session
         self._discovering: dict[Peer, None] = {}

@@ -54,10 +54,11 @@ class Rig:
         self.stopped = 0
         self.controls: list[Control] = []
         self.polite: list[bool] = []
+        self.resized: list[tuple[str, str, int]] = []
         self.limits: list[SessionLimits] = []
         self.channel = Channel(
             *(self.hello, lambda: list(self.rows), self.forget),
-            *(self.limits.append, self.stop),
+            *(self.limits.append, self.resize, self.stop),
         )
 
     def hello(self) -> wire.Hello:
@@ -68,6 +69,12 @@ class Rig:
         if mac == "trouble":
             raise OSError("no")
         self.forgotten.append(mac)
+
+    async def resize(self, mac: str, path: str, size: int) -> bool:
+        if mac == "trouble":
+            raise OSError("no room")
+        self.resized.append((mac, path, size))
+        return mac == WELCOME.mac
 
     def stop(self) -> None:
         self.stopped += 1
@@ -230,6 +237,25 @@ def test_forgetting(play: Any) -> None:
         control.say(wire.Forget(3, WELCOME.mac))
         await control.hear_a(wire.Forgotten)
         assert rig.channel._memory.answer(KNOCK).status == 0x0301
+
+    play(scene)
+
+
+def test_a_disk_that_grows(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        control = await rig.control()
+        for number, mac in enumerate((WELCOME.mac, "nobody", "trouble")):
+            control.say(wire.Resize(number, mac, "/o.qcow2", 8192))
+            answer = await control.hear_a(wire.Resized)
+            assert (
+                answer
+                == [
+                    wire.Resized(0),
+                    wire.Resized(1, open=False),
+                    wire.Resized(2, error="no room"),
+                ][number]
+            )
+        assert rig.resized == [(WELCOME.mac, "/o.qcow2", 8192), ("nobody", "/o.qcow2", 8192)]
 
     play(scene)
 

@@ -95,11 +95,13 @@ def test_start_and_stop(play: Any) -> None:
         assert made.alive() and made.pid and listens(made.port)
         pid, port = made.pid, made.port
         assert await made.refresh() == {} == made.counters()
+        assert not await made.resize("52:54:00:12:34:56", "/o.qcow2", 1 << 20)  # no such disk
         await made.stop()
         assert not made.alive() and not listens(port) and not alive(pid)
         assert not (rig.state / "disk-0.sock").exists()
         await made.stop()  # twice is harmless
         await made.forget("52:54:00:12:34:56")  # nobody to ask: nothing to do
+        assert not await made.resize("52:54:00:12:34:56", "/o.qcow2", 1 << 20)
 
     play(scene)
 

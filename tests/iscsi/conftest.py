@@ -151,6 +151,7 @@ class Memory:
         self.data = bytearray(size)
         self.size = size
         self.read_only = False
+        self.notes: Any = None
         self.cold = False
         self.error: DiskError | None = None
         self.calls: list[tuple[Any, ...]] = []
@@ -159,6 +160,9 @@ class Memory:
         self.calls.append(call)
         if self.error is not None:
             raise self.error
+
+    def space(self) -> tuple[int, int] | None:
+        return None
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         self._note("read", offset, length)
@@ -189,6 +193,11 @@ class Memory:
 
     def resident(self, offset: int, length: int) -> bool:
         return not self.cold
+
+    def resize(self, size: int) -> None:
+        self._note("resize", size)
+        self.data += bytes(size - self.size)
+        self.size = size
 
     def close(self) -> None:
         self.calls.append(("close",))

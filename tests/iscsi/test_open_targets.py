@@ -1,6 +1,7 @@
 """Disks open and close: half-opened ones, workers that are still busy, machines that come back."""
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 
 from netboot.iscsi.open_targets import OpenTargets
 from netboot.model import Admission, DiskSpec, Lun
+from netboot.scsi.action import Check, Reply
+from netboot.scsi.sense import Code, Key, Sense
+from netboot.storage.disk import DiskError, Fault
 
 MAC = "52:54:00:12:34:56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -144,6 +148,43 @@ def test_closing_waits_for_the_workers(play: Any) -> None:
         release.set()
         await closing
         assert ended == [("done", None)] and rig.disks[0].calls == [("close",)]
+
+    play(scene)
+
+
+def test_a_disk_grows_and_every_session_learns_it(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        spec = replace(SPEC, overlay="/client.qcow2")
+        admission = replace(TWO, luns=(TWO.luns[0], replace(TWO.luns[1], disk=spec)))
+        target = await rig.targets.open(admission)
+        lun = 1 << 48
+        sessions = [target.units.attach(f"iqn.{n}", bytes(6)) for n in range(2)]
+        for nexus in sessions:
+            for each in (0, lun):
+                target.units.execute(nexus, each, bytes(6))  # takes the 29/00
+        assert await rig.targets.resize(MAC, "/client.qcow2", 5 << 20)
+        assert [disk.size for disk in rig.disks] == [1 << 20, 5 << 20]
+        for nexus in sessions:
+            told = target.units.execute(nexus, lun, bytes(6))
+            assert told == Check(Sense(Key.UNIT_ATTENTION, Code.CAPACITY_DATA_HAS_CHANGED))
+            capacity = target.units.execute(nexus, lun, b"\x25".ljust(10, b"\0"))
+            assert isinstance(capacity, Reply)
+            assert capacity.data == struct.pack(">II", (5 << 20) // 512 - 1, 512)
+            assert target.units.execute(nexus, 0, bytes(6)) == Reply()
+
+    play(scene)
+
+
+def test_a_disk_that_is_not_open_or_cannot_grow(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        assert not await rig.targets.resize(MAC, "/client.qcow2", 5 << 20)
+        spec = replace(SPEC, overlay="/client.qcow2")
+        target = await rig.targets.open(replace(ONE, luns=(replace(ONE.luns[0], disk=spec),)))
+        assert not await rig.targets.resize(MAC, "/other.qcow2", 5 << 20)
+        rig.disks[0].error = DiskError(Fault.SPACE, "no room")
+        with pytest.raises(DiskError, match="no room"):
+            await rig.targets.resize(MAC, "/client.qcow2", 5 << 20)
+        assert target.units.units[0].size == rig.disks[0].size == 1 << 20
 
     play(scene)
 
