@@ -155,7 +155,12 @@ class Service:
                 clock=self._clock,
             )
         )
-        asked = {"reset": self._reset, "counters": self._counters, "profiles": self._profiles}
+        asked = {
+            "reset": self._reset,
+            "renew": self._renew,
+            "counters": self._counters,
+            "profiles": self._profiles,
+        }
         await self._open(ControlServer(state, asked))
         if site.dhcp_mode is not DhcpMode.OFF:
             await self._open(
@@ -280,10 +285,7 @@ class Service:
 
     async def _reset(self, asked: Mapping[str, Any]) -> object:
         """End a machine's sessions and throw its overlays away, whatever it does meanwhile."""
-        try:
-            mac = canonical_mac(str(asked.get("mac")))
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        mac = _machine(asked)
         self._resetting.add(mac)
         try:
             await self._disks.forget(mac)
@@ -291,6 +293,13 @@ class Service:
             return [ledger.discard(self._store, overlay) for overlay in found]
         finally:
             self._resetting.discard(mac)
+
+    async def _renew(self, asked: Mapping[str, Any]) -> object:
+        """Other secrets for a machine; its sessions end, and nobody remembers the old ones."""
+        mac = _machine(asked)
+        self._vault.renew(mac, force=bool(asked.get("force")))
+        await self._disks.forget(mac)
+        return None
 
     # A reload.
 
@@ -320,6 +329,13 @@ class Service:
         self._engine.take_over(self.site)
         self._disks.limit(self.settings.limits)
         log.info("%s: %d profiles, %d clients", path, len(site.profiles), len(site.hosts))
+
+
+def _machine(asked: Mapping[str, Any]) -> str:
+    try:
+        return canonical_mac(str(asked.get("mac")))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 class Part(Protocol):

@@ -6,9 +6,10 @@ their iPXE asks: by DHCP, or in their script. Nothing here may ever put a secret
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
-from netboot.model import MUTUAL_NAME, Chap, ChapMode, Host, Secrets, Site, hyphenated
+from netboot.model import MUTUAL_NAME, Chap, ChapMode, Secrets, Site, hyphenated
 
 #: Canonical MAC → the machine's secrets, made if there are none yet.
 SecretsOf: TypeAlias = Callable[[str], Secrets]
@@ -21,43 +22,45 @@ def user(mac: str) -> str:
 
 def demanded(mac: str, site: Site, secrets_of: SecretsOf) -> Chap | None:
     """What a machine must prove at its login; None: nothing. Errors are those of ``secrets_of``."""
-    return _own(site.hosts.get(mac), site) or told(mac, site, secrets_of)
+    return own(mac, site) or told(mac, site, secrets_of)
 
 
 def told(mac: str, site: Site, secrets_of: SecretsOf) -> Chap | None:
     """What its iPXE is told; None: nothing. Errors are those of ``secrets_of``."""
-    if _own(site.hosts.get(mac), site) is not None or site.chap is ChapMode.OFF:
+    if own(mac, site) is not None or site.chap is ChapMode.OFF:
         return None
-    made = secrets_of(mac)
-    mutual = site.chap is ChapMode.MUTUAL
+    made = of_secrets(secrets_of(mac), site)
+    if site.chap is ChapMode.MUTUAL:
+        return made
+    return replace(made, mutual_name="", mutual_secret="")
+
+
+def of_secrets(made: Secrets, site: Site) -> Chap:
+    """Both directions of a machine's generated secrets."""
+    return Chap(user(made.mac), made.secret, MUTUAL_NAME, made.reverse, site.algorithms)
+
+
+def own(mac: str, site: Site) -> Chap | None:
+    """What a machine proves that brings its own secret; None: it brings none."""
+    host = site.hosts.get(mac)
+    if host is None or host.chap_secret is None:
+        return None
     return Chap(
-        name=user(mac),
-        secret=made.secret,
-        mutual_name=MUTUAL_NAME if mutual else "",
-        mutual_secret=made.reverse if mutual else "",
+        name=host.chap_name or user(mac),
+        secret=host.chap_secret,
+        mutual_name=MUTUAL_NAME if host.chap_mutual_secret else "",
+        mutual_secret=host.chap_mutual_secret or "",
         algorithms=site.algorithms,
     )
 
 
 def in_words(mac: str, site: Site) -> str:
     """For ``explain``: what is demanded, and how the machine knows it."""
-    own = _own(site.hosts.get(mac), site)
-    if own is not None:
-        kind = "mutual CHAP" if own.mutual_secret else "CHAP"
-        return f"{kind} as user {own.name}, with the machine's own secret: iPXE is told none"
+    brought = own(mac, site)
+    if brought is not None:
+        kind = "mutual CHAP" if brought.mutual_secret else "CHAP"
+        return f"{kind} as user {brought.name}, with the machine's own secret: iPXE is told none"
     if site.chap is ChapMode.OFF:
         return "none: its name and its address must do"
     kind = "mutual CHAP" if site.chap is ChapMode.MUTUAL else "CHAP"
     return f"{kind} as user {user(mac)}: iPXE is told the secret with its address, or in its script"
-
-
-def _own(host: Host | None, site: Site) -> Chap | None:
-    if host is None or host.chap_secret is None:
-        return None
-    return Chap(
-        name=host.chap_name or user(host.mac),
-        secret=host.chap_secret,
-        mutual_name=MUTUAL_NAME if host.chap_mutual_secret else "",
-        mutual_secret=host.chap_mutual_secret or "",
-        algorithms=site.algorithms,
-    )

@@ -15,7 +15,8 @@ from netboot.cli.output import emit, facts, size, table, when
 if TYPE_CHECKING:
     from netboot.boot.timeline import Timelines
     from netboot.http.views import ClientView
-    from netboot.model import Counters, Site
+    from netboot.model import Chap, Counters, Site
+    from netboot.service.vault import Vault
 
 _COLUMNS = ("name", "mac", "address", "profile", "image", "version", "phase", "last boot")
 #: Events of the past that are read to tell how far each machine came.
@@ -24,12 +25,14 @@ _PAST = 5000
 
 @click.group()
 def client() -> None:
-    """The machines: list, show."""
+    """The machines: list, show, secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     site: "Site"
+    state: Path
+    vault: "Vault"
     timelines: "Timelines"
     views: "list[ClientView]"
 
@@ -38,6 +41,7 @@ class _Known:
 def _known(config: Path | None) -> Iterator[_Known]:
     from netboot.boot.timeline import Timelines
     from netboot.service.overview import Overview
+    from netboot.service.vault import Vault
 
     settings = options.settings(config)
     site = settings.to_site()
@@ -46,7 +50,8 @@ def _known(config: Path | None) -> Iterator[_Known]:
         timelines = Timelines(store.events(limit=_PAST))
         counters = _counters(settings.site.state)
         overview = Overview(lambda: site, store, timelines, store.lease_of, lambda: counters)
-        yield _Known(site, timelines, overview.clients())
+        vault = Vault(store, lambda: site, time.time)
+        yield _Known(site, settings.site.state, vault, timelines, overview.clients())
     finally:
         store.close()
 
@@ -89,9 +94,10 @@ def list_(config: Path | None, as_json: bool) -> None:
 
 @client.command()
 @click.argument("machine")
+@click.option("--secrets", is_flag=True, help="Also what it proves at its login (CHAP).")
 @options.config_file
 @options.as_json
-def show(machine: str, config: Path | None, as_json: bool) -> None:
+def show(machine: str, secrets: bool, config: Path | None, as_json: bool) -> None:
     """Show one machine: its last boot phase by phase, its disk, its counters.
 
     MACHINE is a MAC address, or the name of a [[client]].
@@ -105,12 +111,53 @@ def show(machine: str, config: Path | None, as_json: bool) -> None:
         if view is None:
             raise ConfigError(f"{mac} is in no [[client]], and was never seen")
         hint = known.timelines.of(mac).stuck(time.time())
+        told = _chap(known.vault.shown(mac, make=False)) if secrets else None
     if as_json:
         plain = jsonable(view)
         assert isinstance(plain, dict)
-        emit({**plain, "hint": hint})
+        emit({**plain, "hint": hint, **({"chap": told} if secrets else {})})
         return
-    facts(_facts(view, hint))
+    facts({**_facts(view, hint), **(told or {})})
+
+
+@client.command()
+@click.argument("machine")
+@click.option("--renew", is_flag=True, help="Make new ones; the next boot hands them out.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --renew, also while it is logged in: its sessions end, and it must boot anew.",
+)
+@options.config_file
+@options.as_json
+def secret(machine: str, renew: bool, force: bool, config: Path | None, as_json: bool) -> None:
+    """Print what a machine proves at its login (CHAP), and what we prove to it.
+
+    For firmware that logs in by itself and is not told by DHCP. MACHINE is a MAC address, or the
+    name of a [[client]]. What is not there yet is made.
+    """
+    from netboot.service import control, preflight
+
+    with _known(config) as known:
+        mac = options.mac_of(machine, known.site)
+        if renew and preflight.running(known.state) is not None:
+            control.ask(known.state, "renew", mac=mac, force=force)
+        elif renew:
+            known.vault.renew(mac, force=force)
+        told = _chap(known.vault.shown(mac, make=True))
+    if as_json:
+        emit({"mac": mac, "chap": told})
+    else:
+        facts(told or {})
+
+
+def _chap(known: "Chap | None") -> dict[str, object] | None:
+    if known is None:
+        return None
+    told: dict[str, object] = {"user": known.name, "secret": known.secret}
+    if known.mutual_secret:
+        told |= {"our user": known.mutual_name, "our secret": known.mutual_secret}
+    return told
 
 
 def _facts(view: "ClientView", hint: str | None) -> dict[str, object]:

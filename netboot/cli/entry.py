@@ -35,7 +35,7 @@ COMMANDS: Sequence[Command] = (
     Command("lab", "netboot.cli.lab", "A private network of virtual machines."),
     Command("config", "netboot.cli.config", "The settings: check a file, show them."),
     Command("serve", "netboot.cli.serve", "Run the service."),
-    Command("client", "netboot.cli.client", "The machines: list, show."),
+    Command("client", "netboot.cli.client", "The machines: list, show, secret."),
     Command("overlay", "netboot.cli.overlay", "The clients' own disks: list, reset."),
     Command("explain", "netboot.cli.explain", "Say what a machine would boot, and why."),
 )

@@ -65,6 +65,7 @@ class Journal:
                 swept, self._written = self._clock(), 0
                 await self._try(lambda: self._store.prune_events(self._clock() - AGE, KEEP))
                 await self._try(lambda: self._store.prune_clients(CLIENTS))
+                await self._try(lambda: self._store.prune_secrets(CLIENTS))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), GATHER)
                 return

@@ -10,8 +10,9 @@ import string
 from collections.abc import Callable
 
 from netboot.boot import chap
-from netboot.errors import NetbootError
+from netboot.errors import ConfigError, NetbootError
 from netboot.model import Chap, Secrets, Site
+from netboot.service import ledger
 from netboot.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,29 @@ class Vault:
         """A machine's, made now if there are none yet. NetbootError as the store's."""
         return self._store.secrets(mac) or self._store.add_secrets(self._fresh(mac))
 
-    def renew(self, mac: str) -> Secrets:
-        """Others in their place. Who runs with the old ones cannot log in with them any more."""
+    def renew(self, mac: str, *, force: bool = False) -> Secrets:
+        """Others in their place. ConfigError for a machine that brings its own, and, without
+        ``force``, while it is logged in: it runs with the old ones, and could not come back."""
+        host = self._site().hosts.get(mac)
+        if host is not None and host.chap_secret is not None:
+            raise ConfigError(f"{host.name} brings its own secret: change its chap_secret")
+        if not force and any(ledger.in_use(overlay) for overlay in self._store.overlays(mac)):
+            raise ConfigError(
+                f"{mac} is logged in, or was until half a minute ago: it could not log in again "
+                f"before it boots anew; switch it off and wait, or use --force"
+            )
         fresh = self._fresh(mac)
         self._store.replace_secrets(fresh)
         return fresh
+
+    def shown(self, mac: str, *, make: bool) -> Chap | None:
+        """What the operator may want to type into firmware, both directions of it; None: there
+        is nothing yet, and it is not to be made."""
+        site = self._site()
+        brought = chap.own(mac, site)
+        if brought is not None or (not make and self._store.secrets(mac) is None):
+            return brought
+        return chap.of_secrets(self.secrets_of(mac), site)
 
     def told(self, mac: str) -> Chap | None:
         """What the machine's iPXE is told. Without a database it boots without: and says why."""

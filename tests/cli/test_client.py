@@ -14,6 +14,7 @@ from netboot.events import BootEvent, Phase
 from netboot.model import OverlayMode, Version
 from netboot.service.ledger import Ledger
 from netboot.state.store import Store
+from netboot.storage import locks
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 SETTINGS = """
@@ -139,3 +140,81 @@ def test_a_service_that_does_not_answer_costs_only_the_counters(
     assert told[0].exit_code == 0
     assert "without counters: this service cannot counters" in told[0].stderr
     assert "name     ws1" in told[0].stdout
+
+
+# Secrets.
+
+
+def secrets(state: Path, *words: str) -> dict[str, str]:
+    told = json.loads(works(state, "secret", "ws1", "--json", *words))
+    assert told["mac"] == MAC
+    return dict(told["chap"])
+
+
+def test_a_secret_is_made_once_and_printed_to_be_typed(state: Path, store: Store) -> None:
+    told = secrets(state)
+    kept = store.secrets(MAC)
+    assert kept is not None
+    assert told == {
+        "user": "52-54-00-00-00-01",
+        "secret": kept.secret,
+        "our user": "netboot",
+        "our secret": kept.reverse,
+    }
+    lines = works(state, "secret", MAC).splitlines()
+    assert [line.split() for line in lines] == [
+        ["user", "52-54-00-00-00-01"],
+        ["secret", kept.secret],
+        ["our", "user", "netboot"],
+        ["our", "secret", kept.reverse],
+    ]
+
+
+def test_show_says_no_secret_unless_asked_and_makes_none(state: Path, store: Store) -> None:
+    assert json.loads(works(state, "show", "ws1", "--json", "--secrets"))["chap"] is None
+    assert store.secrets(MAC) is None
+    told = secrets(state)
+    for words in (("show", "ws1"), ("show", "ws1", "--json"), ("list",), ("list", "--json")):
+        text = works(state, *words)
+        assert told["secret"] not in text
+        assert told["our secret"] not in text
+    assert json.loads(works(state, "show", "ws1", "--json", "--secrets"))["chap"] == told
+    assert told["secret"] in works(state, "show", "ws1", "--secrets")
+
+
+def test_renewed_while_no_service_runs(state: Path, store: Store) -> None:
+    before = secrets(state)
+    after = secrets(state, "--renew")
+    assert before["secret"] != after["secret"]
+    assert before["our secret"] != after["our secret"]
+    assert secrets(state) == after
+
+
+def test_not_renewed_under_a_running_machine(state: Path, store: Store) -> None:
+    before = secrets(state)
+    store.add_version(Version("debian", 1, "/golden/1.raw", 512, "sha256:0", 1.0))
+    path = Ledger(store, state).overlay_of(MAC, "debian", OverlayMode.PERSISTENT).path
+    with Path(path).open("w+") as held:
+        assert locks.own(held.fileno())
+        done = run(state, "secret", "ws1", "--renew")
+        assert isinstance(done.exception, ConfigError)
+        assert "is logged in" in str(done.exception)
+        assert "--force" in str(done.exception)
+        assert secrets(state) == before
+        assert secrets(state, "--renew", "--force") != before
+
+
+def test_a_machines_own_secret_is_shown_and_changed_in_the_settings(
+    state: Path, store: Store
+) -> None:
+    with (state.parent / "netboot.toml").open("a") as settings:
+        settings.write('chap_secret = "its-own-secret"\n')
+    assert secrets(state) == {"user": "52-54-00-00-00-01", "secret": "its-own-secret"}
+    done = run(state, "secret", "ws1", "--renew")
+    assert str(done.exception) == "ws1 brings its own secret: change its chap_secret"
+    assert store.secrets(MAC) is None
+    explained = CliRunner().invoke(
+        group, ["explain", "ws1", "--config", str(state.parent / "netboot.toml")]
+    )
+    assert "CHAP as user 52-54-00-00-00-01, with the machine's own" in explained.output
+    assert "its-own-secret" not in explained.output

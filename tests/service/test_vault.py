@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from netboot.errors import NetbootError
-from netboot.model import Chap, ChapMode, Host, Secrets, Site
+from netboot.errors import ConfigError, NetbootError
+from netboot.model import Chap, ChapMode, Host, Overlay, OverlayMode, Secrets, Site, Version
 from netboot.proofs import secret
 from netboot.service import vault
 from netboot.service.vault import Vault
 from netboot.state.store import Store
+from netboot.storage import locks
 
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
 SITE = Site(
@@ -73,6 +74,37 @@ def test_renewed(store: Store) -> None:
     machines.secrets_of(A)
     assert machines.renew(A) == Secrets(A, "c" * 16, "d" * 16, 7.0)
     assert machines.secrets_of(A).secret == "c" * 16
+
+
+def test_its_own_is_not_renewed_here(store: Store) -> None:
+    with pytest.raises(ConfigError, match="ws2 brings its own secret: change its chap_secret"):
+        of(store).renew(B, force=True)
+
+
+def test_nothing_is_renewed_under_a_running_machine(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.qcow2"
+    store.add_version(Version("debian", 1, "/golden/1.raw", 512, "sha256:0", 1.0))
+    store.save_overlay(Overlay(A, "debian", 1, OverlayMode.PERSISTENT, 0, str(path)))
+    machines = of(store, draws="abcdef")
+    before = machines.secrets_of(A)
+    with path.open("w+") as held:
+        assert locks.own(held.fileno())
+        with pytest.raises(ConfigError, match=r"is logged in, .* or use --force"):
+            machines.renew(A)
+        assert machines.secrets_of(A) == before
+        assert machines.renew(A, force=True).secret == "c" * 16
+    assert machines.renew(A).secret == "e" * 16
+
+
+def test_what_the_operator_is_shown(store: Store) -> None:
+    """Both directions, whatever the site wants: it may want more tomorrow."""
+    machines = of(store, replace(SITE, chap=ChapMode.OFF), draws="ab")
+    assert machines.shown(A, make=False) is None
+    made = Chap("52-54-00-00-00-01", "a" * 16, "netboot", "b" * 16)
+    assert machines.shown(A, make=True) == made
+    assert machines.shown(A, make=False) == made
+    brought = Chap("52-54-00-00-00-02", "its-own-secret")
+    assert machines.shown(B, make=False) == machines.shown(B, make=True) == brought
 
 
 def test_what_a_machine_is_told(store: Store) -> None:
