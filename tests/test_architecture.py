@@ -33,6 +33,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.iscsi.compare", 3),
     ("netboot.iscsi.ending", 3),
     ("netboot.iscsi.jobs", 3),
+    ("netboot.iscsi.lun", 3),
     ("netboot.iscsi.management", 3),
     ("netboot.config", 3),
     ("*.engine", 3),

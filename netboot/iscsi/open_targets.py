@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from netboot.iscsi import jobs
+from netboot.iscsi.lun import PoweredOn, power_on
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.server import Attach, Volume
 from netboot.iscsi.volume import Done, Tally
 from netboot.model import Admission, Counters, Lun
 from netboot.scsi.primary import lun_fields
 from netboot.scsi.target import LogicalUnits
-from netboot.scsi.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -102,33 +103,32 @@ class OpenTargets:
         mac, name = admission.mac, admission.target
         tally = self._tallies.setdefault(mac, Tally(mac))
         loop = asyncio.get_running_loop()
-        units: list[Unit] = []
         volumes: dict[int, Volume] = {}
-        opened: list[Volume] = []
+        opened: dict[Volume, PoweredOn] = {}
         try:
             for lun in admission.luns:
                 disk = await loop.run_in_executor(self._pool, self._attach, lun.disk)
-                unit = Unit(
-                    *(lun.number, disk.size, lun.serial),
-                    target_name=name,
-                    read_only=disk.read_only,
-                    thin=lun.thin,
-                    removable=lun.removable,
-                    physical_block_exponent=lun.physical_block_exponent,
-                )
+                try:
+                    on = await loop.run_in_executor(self._pool, power_on, lun, disk, name)
+                except BaseException:
+                    disk.close()
+                    raise
                 volume = Volume(
                     name=f"{mac} LUN {lun.number}",
-                    block=unit.block_size,
+                    block=on.unit.block_size,
                     tally=tally,
                     submit=self._submit,
                     sync=disk.flush,
                     on_error=lambda text: self._on_error(mac, text),
                     disk=disk,
                 )
-                opened.append(volume)
-                units.append(unit)
+                if disk.notes is not None:
+                    volume.remember = disk.notes.put
+                volume.space = lambda disk=disk: disk.space() or (0, 0)  # type: ignore[misc]
+                opened[volume] = on
                 volumes |= dict.fromkeys(lun_fields(lun.number), volume)
-            target = Target(mac, name, admission.luns, LogicalUnits(units), volumes, tally)
+            units = LogicalUnits(on.unit for on in opened.values())
+            target = Target(mac, name, admission.luns, units, volumes, tally)
         except BaseException:
             for volume in opened:
                 volume.disk.close()
@@ -136,6 +136,12 @@ class OpenTargets:
         for unit in target.units.units:
             unit.ports = self.ports
         self._targets[mac] = target
+        for volume, on in opened.items():
+            if on.trouble:
+                volume.failed(OSError(on.trouble))
+            if on.todo is not None:  # nobody waits for the answer
+                log.info("%s: goes on with what was under way", volume.name)
+                jobs.Errand(volume, volume.disk, {}, lambda answer: None).go(on.todo)
         return target
 
     async def close(self, target: Target) -> None:
@@ -185,7 +191,10 @@ class OpenTargets:
     async def _retire(self, target: Target) -> None:
         async with self.door(target.mac):
             if self._targets.get(target.mac) is target and not target.peers:
-                await self.close(target)
+                if target.units.sanitizing:  # what was begun there should not wait for a login
+                    self.unused(target)
+                else:
+                    await self.close(target)
 
     # Small things.
 

@@ -201,6 +201,8 @@ class Edge(Ending):
                     rows = disk.extents(action.offset, action.length)[: action.limit]
                     found = [(row.offset, row.length, row.allocated) for row in rows]
                     self._perform(task, volume, action.then(found), taken)
+                case do.Space():
+                    self._measure(task, volume, action, taken)
                 case do.Sanitize() | do.Copy() | do.Atomic() | do.Amend() | do.Keep():
                     self._begin(task, volume, action, taken)
                 case do.Abort():
@@ -316,6 +318,19 @@ class Edge(Ending):
 
         self.wait(task, volume)
         volume.work(lambda: disk.read(offset, length), done)
+
+    def _measure(self, task: Task, volume: Volume, action: do.Space, taken: int) -> None:
+        def done(found: Any, error: Exception | None) -> None:
+            if task.aborted:
+                return
+            if error is not None:
+                self.fail(task, volume, error, writing=False)
+            else:
+                self._perform(task, volume, action.then(*found), taken)
+            self._send()
+
+        self.wait(task, volume)
+        volume.work(volume.space, done)
 
     def _fill(self, volume: Volume, action: do.Fill) -> None:
         pattern = action.pattern * max(1, FILL_CHUNK // len(action.pattern))

@@ -60,6 +60,8 @@ class Shared(Generic[Owner]):
     on_error: Callable[[str], None]
     #: Brings a text to stable storage in place of the last one; runs in a worker.
     remember: Callable[[bytes], None] = _forgetful
+    #: The bytes that the disk takes, and those there are for more; runs in a worker.
+    space: Callable[[], tuple[int, int]] = lambda: (0, 0)
     tasks: TaskSet[Owner] = field(default_factory=TaskSet)
     ready: deque[tuple[Task, Owner]] = field(default_factory=deque)
     draining: bool = False

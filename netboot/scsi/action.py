@@ -167,6 +167,16 @@ class Extents:
 
 
 @dataclass(slots=True)
+class Space:
+    """Ask what the disk takes, and what there is for more; ``then`` makes the answer.
+
+    It is called with both, in bytes. Only of a unit that is ``measured``.
+    """
+
+    then: "Callable[[int, int], Action]"
+
+
+@dataclass(slots=True)
 class Flush:
     """Answer when all writes answered so far are on stable storage (``immediate``: at once)."""
 
@@ -246,6 +256,7 @@ Action: TypeAlias = (
     | Abort
     | Prefetch
     | Extents
+    | Space
     | Flush
     | Atomic
     | Sanitize

@@ -14,6 +14,7 @@ from netboot.scsi.action import Action
 from netboot.scsi.atomic import MAX_ATOMIC
 from netboot.scsi.blocks import MAX_COMPARE_BLOCKS
 from netboot.scsi.cdb import Buffer, be16, cut, invalid_field
+from netboot.scsi.logs import threshold_exponent
 from netboot.scsi.ports import GROUP, PORT
 from netboot.scsi.provisioning import MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS, max_write_same
 from netboot.scsi.unit import Unit, View
@@ -119,8 +120,9 @@ def _characteristics(unit: Unit) -> bytes:
 
 
 def _provisioning(unit: Unit) -> bytes:
-    # LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2: thin.
-    return bytes((0, 0xE4, 2, 0)) if unit.thin else bytes(4)
+    # LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2: thin. The threshold exponent is there
+    # for the counts of the log page; no threshold can be set.
+    return bytes((threshold_exponent(unit), 0xE4, 2, 0)) if unit.thin else bytes(4)
 
 
 @dataclass(frozen=True, slots=True)

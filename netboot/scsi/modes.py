@@ -8,7 +8,7 @@ MODE SELECT is checked as a whole before anything of it takes effect.
 import struct
 from dataclasses import dataclass
 
-from netboot.scsi.action import Action, Check, Collect, Reply
+from netboot.scsi.action import Action, Check, Collect, Flush, Reply
 from netboot.scsi.cdb import (
     Buffer,
     be16,
@@ -162,9 +162,11 @@ def _select(view: View, data: bytes, ten: bool) -> Action:
         if wrong:
             return wrong
         at += len(page.body)
+    cached = unit.write_cache
     if unit.turn(knobs):
         unit.tell(Code.MODE_PARAMETERS_CHANGED, but=view)
-    return Reply()
+    # Without a write cache nothing may be left in it (SBC-3 section 6.4.5).
+    return Flush() if cached and not unit.write_cache else Reply()
 
 
 def _wrong_descriptor(unit: Unit, data: bytes, at: int, long: bool) -> Check | None:

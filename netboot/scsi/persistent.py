@@ -75,7 +75,7 @@ def report_capabilities(view: View, cdb: Buffer, edtl: int) -> Action:
     state = view.unit.reservations
     if state.legacy is not None:
         return Reply(status=CONFLICT)
-    capable, active = view.unit.remembers, state.persists
+    capable, active = view.unit.lasting, state.persists
     return cut(
         bytes((0, 8, PTPL_C * capable, TMV | PTPL_A * active, 0xEA, 0x01, 0, 0)), be16(cdb, 7)
     )
@@ -163,7 +163,7 @@ def _changed(
     key, argument, flags, _ = PARAMETERS.unpack(data)
     port = view.nexus.port
     if action in (REGISTER, REGISTER_AND_IGNORE):
-        refused = SPEC_I_PT | ALL_TG_PT | (0 if view.unit.remembers else APTPL)
+        refused = SPEC_I_PT | ALL_TG_PT | (0 if view.unit.lasting else APTPL)
         for bit in (3, 2, 0):
             if flags & refused & 1 << bit:
                 return invalid_parameter(20, bit)

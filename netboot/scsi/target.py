@@ -42,6 +42,11 @@ class LogicalUnits:
         """The unit that ``lun`` names."""
         return self._by_lun.get(lun)
 
+    @property
+    def sanitizing(self) -> bool:
+        """Whether any unit is being sanitized."""
+        return any(unit.sanitizing and not unit.sanitizing.failed for unit in self.units)
+
     # Sessions
 
     def attach(self, initiator: str, isid: bytes = b"", group: int = 1) -> Nexus:

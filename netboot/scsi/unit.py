@@ -99,6 +99,8 @@ class Unit:
         thin: bool = True,
         removable: bool = False,
         remembers: bool = False,
+        lasting: bool | None = None,
+        measured: bool = False,
         vendor: str = "NETBOOT",
         product: str = "VIRTUAL-DISK",
         revision: str = "0001",
@@ -107,7 +109,8 @@ class Unit:
 
         ``serial`` and ``target_name`` alone make the identifiers of VPD 80 and 83: keep them
         across golden updates, or the guest sees a new disk. ``remembers``: what ``Keep`` wants
-        can be done here.
+        can be done here, and (``lasting``, else the same) outlives a power cut; ``measured``:
+        what ``Space`` asks can be told.
         """
         if size < block_size or size % block_size:
             raise ValueError(f"a unit of {size} bytes is not made of {block_size}-byte blocks")
@@ -124,6 +127,8 @@ class Unit:
         self.thin = thin
         self.removable = removable
         self.remembers = remembers
+        self.lasting = remembers if lasting is None else lasting
+        self.measured = measured and thin
         self.vendor = vendor
         self.product = product
         self.revision = revision

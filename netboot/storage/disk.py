@@ -41,6 +41,20 @@ class Extent(NamedTuple):
     allocated: bool
 
 
+class Memory(Protocol):
+    """A small text beside a disk's bytes, replaced as a whole (see ``notes``); in a worker."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it outlives a power cut, as its disk does, and not only a kill."""
+
+    def put(self, text: bytes) -> None:
+        """Return when ``text`` is in place of the last one, safe as ``lasting`` says; DiskError."""
+
+    def left(self) -> bytes:
+        """The text that was put last; empty when there is none. DiskError says it is damaged."""
+
+
 class Disk(Protocol):
     """Bytes that can be read and perhaps written."""
 
@@ -51,6 +65,13 @@ class Disk(Protocol):
     @property
     def read_only(self) -> bool:
         """Whether the changing verbs raise ``DiskError(Fault.READ_ONLY)``."""
+
+    @property
+    def notes(self) -> Memory | None:
+        """What the disk can remember but its bytes; None: nothing."""
+
+    def space(self) -> tuple[int, int] | None:
+        """Bytes it takes, and those there are for more; None: it takes none. May wait."""
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         """Buffers that together are the range; slices of a mapping where that saves a copy."""

@@ -24,8 +24,9 @@ _MAGIC: Final = b"netboot notes 1"
 class Notes:
     """The file ``path``, for the overlay that was ``born`` so. One ``put`` at a time."""
 
-    def __init__(self, path: str, born: int) -> None:
+    def __init__(self, path: str, born: int, *, lasting: bool = True) -> None:
         self.path = path
+        self.lasting = lasting
         self._born = born
 
     def put(self, text: bytes) -> None:

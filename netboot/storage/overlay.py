@@ -34,8 +34,9 @@ from netboot.storage.cells import ALLOCATION_RUNS, CHANGED_RUNS, DATA_RUNS, HOLE
 from netboot.storage.disk import Buffer, Disk, DiskError, Extent, Fault
 from netboot.storage.files import OverlayFiles
 from netboot.storage.intent import Intent
+from netboot.storage.notes import Notes
 from netboot.storage.padded import Padded, zeros
-from netboot.storage.parts import punch, sibling
+from netboot.storage.parts import punch, sibling, space
 from netboot.storage.qcow2 import DATA, GOLDEN, HOLE, SUB, SUB_BITS, SUBS, ZERO
 from netboot.storage.raw import fault_of, read_at, write_at
 
@@ -87,6 +88,7 @@ class Overlay:
         for first, cells in files.recover():
             self._overlay_cells(first, cells)
         self._intent = Intent(sibling(files.path, ".intent"), files.header.born)
+        self.notes = Notes(sibling(files.path, ".scsi"), files.header.born, lasting=not ephemeral)
         if not read_only and not ephemeral:
             self._do_what_was_meant()
 
@@ -149,6 +151,12 @@ class Overlay:
             Extent(begin, end - begin, cell != HOLE)
             for cell, begin, end in runs(cells, offset, length, ALLOCATION_RUNS)
         ]
+
+    def space(self) -> tuple[int, int]:
+        try:
+            return space(self._path)
+        except OSError as problem:
+            raise DiskError(fault_of(problem), f"{self._path}: {problem.strerror}") from problem
 
     # -- changing
 

@@ -4,7 +4,8 @@
     <client>.data        the guest's bytes, each at its own offset
     <client>.live        only while attached, or after a kill (see ``live``)
     <client>.intent      an atomic write that is under way (see ``intent``)
-    <client>.qcow2.new   only while one is made
+    <client>.scsi        what the disk remembers but its bytes (see ``notes``)
+    <client>.qcow2.new   only while one is made, as <client>.scsi.new
 
 Without the first there is no overlay, whatever lies beside it.
 """
@@ -22,7 +23,7 @@ from netboot.storage import locks
 log = logging.getLogger(__name__)
 
 #: All that may lie beside ``<client>.qcow2`` and goes with it.
-SIDES: Final = (".intent", ".live", ".data")
+SIDES: Final = (".intent", ".live", ".scsi", ".scsi.new", ".data")
 
 _FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
 _FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -45,6 +46,12 @@ def usage(path: str) -> int:
         with contextlib.suppress(OSError):
             total += Path(name).stat().st_blocks * 512
     return total
+
+
+def space(path: str) -> tuple[int, int]:
+    """Bytes that an overlay takes, and those that its file system has for more; OSError."""
+    system = os.statvfs(Path(path).parent)
+    return usage(path), system.f_bavail * system.f_frsize
 
 
 def punch(fd: int, offset: int, length: int) -> None:

@@ -58,6 +58,7 @@ class Golden:
     """A raw file, read-only, that may be shared by any number of overlays of one process."""
 
     read_only = True
+    notes = None
 
     def __init__(self, path: str, size: int | None = None) -> None:
         """Open, lock and map; ImageError when it is missing, written to, or of another size."""
@@ -86,6 +87,9 @@ class Golden:
         self._address = residency.address_of(self._map)
         self._honest = residency.mincore_is_honest(self._fd)
         self._seen = (0, 0)  #: the range that was last found in memory
+
+    def space(self) -> None:
+        """It takes none of its own."""
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         """A slice of the mapping right after ``resident`` said yes; a copy otherwise."""
@@ -150,6 +154,7 @@ class Raw:
     """A raw file that is written in place: for tests, and for disks that have no golden image."""
 
     read_only = False
+    notes = None
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -162,6 +167,9 @@ class Raw:
             os.close(self._fd)
             raise ImageError(f"{path}: in use by another program, or no whole number of sectors")
         self._failed = False
+
+    def space(self) -> None:
+        """It takes none of its own."""
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         return (read_at(self._fd, offset, length, self.path),)

@@ -129,6 +129,11 @@ EXAMPLES: dict[str, tuple[str, bytes | None, object, str, int]] = {
         *("48 1F 0000000000 0000 00", None, Reply()),
         *("48 1F 0000000000 0008 00", 0x2400),
     ),
+    "LOG SENSE": (
+        *("4D 00 6F 00 00 0000 00FF 00", None),
+        Reply(bytes.fromhex("AF 00 0008 0000 23 04 00 00 FF 00")),
+        *("4D 01 6F 00 00 0000 00FF 00", 0x2400),
+    ),
     "MODE SELECT(10)": (
         "55 10 0000000000 0008 00",
         bytes(8),

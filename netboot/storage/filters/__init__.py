@@ -6,7 +6,7 @@ at all. They are products for the tests of others, and for watching a disk that 
 
 from collections.abc import Sequence
 
-from netboot.storage.disk import Buffer, Disk, Extent
+from netboot.storage.disk import Buffer, Disk, Extent, Memory
 
 
 class Filter:
@@ -22,6 +22,13 @@ class Filter:
     @property
     def read_only(self) -> bool:
         return self.inner.read_only
+
+    @property
+    def notes(self) -> Memory | None:
+        return self.inner.notes
+
+    def space(self) -> tuple[int, int] | None:
+        return self.inner.space()
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         return self.inner.read(offset, length)

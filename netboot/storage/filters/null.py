@@ -12,6 +12,10 @@ class Null:
     def __init__(self, size: int, *, read_only: bool = False) -> None:
         self.size = size
         self.read_only = read_only
+        self.notes = None
+
+    def space(self) -> None:
+        """Nothing is taken."""
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         return zeros(length)
