@@ -48,6 +48,7 @@ from netboot.service import fitness, ledger, preflight
 from netboot.service.control import ControlServer
 from netboot.service.journal import Journal
 from netboot.service.ledger import Ledger
+from netboot.service.measures import Measures
 from netboot.service.overview import Overview
 from netboot.service.sight import Sight
 from netboot.service.vault import Vault
@@ -79,6 +80,7 @@ class Service:
         self._leave_disks = leave_disks
         self._clock = clock
         self._parts = contextlib.AsyncExitStack()
+        self._servers: list[Part] = []
         self._resetting: set[str] = set()
         self._ready = False
 
@@ -184,6 +186,7 @@ class Service:
     async def _open(self, part: "Part") -> None:
         """Start a part, and see to it that it is stopped, also when its start fails."""
         self._parts.push_async_callback(part.stop)
+        self._servers.append(part)
         await part.start()
 
     def _make_engine(self) -> Engine:
@@ -244,6 +247,17 @@ class Service:
             lease_of=by_mac,
             counters=self._disks.counters,
         )
+        measures = Measures(
+            state=self.settings.site.state,
+            clock=self._clock,
+            started=self._clock(),
+            overview=overview,
+            health=self._health,
+            leases=self._engine.leases.all,
+            disks=self._disks,
+            refused=self._sight.refused,
+            parts=self._servers,
+        )
         return Views(
             clients=overview.clients,
             images=overview.images,
@@ -255,6 +269,7 @@ class Service:
             script_for=self._script_for,
             explain=lambda mac: self._ledger.explain(mac, self.site, self._scripts, by_mac),
             ready=self._sight.ready,
+            metrics=measures.figures,
         )
 
     def _health(self) -> Health:

@@ -287,6 +287,18 @@ def test_one_service_serves_a_machine_whole(world: World) -> None:
         assert view["overlay"]["mode"] == "persistent"
         told = running.get(f"/api/v1/explain/{MAC}")
         assert told["profile"] == "workstation"
+        figures = world.at_client("curl", "-sf", f"http://{OURS}:8080/metrics").splitlines()
+        assert {
+            "netboot_well 1.0",
+            'netboot_machines{phase="ready"} 1.0',
+            'netboot_leases{state="bound"} 1.0',
+            "netboot_disk_process_up 1.0",
+            f'netboot_overlay_trouble{{image="debian",mac="{MAC}",mode="persistent"}} 0.0',
+            'netboot_dhcp_replies_total{type="ack"} 1.0',
+            'netboot_tftp_results_total{result="done"} 1.0',
+            'netboot_dns_answers_total{by="us"} 3.0',
+            'netboot_http_requests_total{code="200",route="/loaders/{name}"} 1.0',
+        } <= {*figures}, figures
     assert not (world.state / "control.sock").exists()
     found = Store(f"sqlite:///{world.state}/netboot.sqlite")
     assert [event.phase.label for event in found.events(MAC)][-1] == "ready"

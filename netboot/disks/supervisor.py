@@ -67,6 +67,7 @@ class Supervisor:
         self._on_event = on_event
         self._python = python
         self._limits = limits or SessionLimits()
+        self.restarts = 0  #: of a process that died
         self._counters: dict[str, Counters] = {}
         self._counted = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Message | None]] = {}
@@ -304,7 +305,9 @@ class Supervisor:
                 self._process.kill()  # it has hung up without being told to
                 await self._ended(self._process, STOP_TIMEOUT)
             log.error("the disk process %d has died; starting another", self._process.pid)
-        return await self._launch()
+        reader = await self._launch()
+        self.restarts += 1
+        return reader
 
     async def _gone(self, pid: int) -> None:
         """Wait until a process that may not be our child has ended.

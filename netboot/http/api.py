@@ -3,7 +3,7 @@
 It reads and never changes anything. Errors are ``{"error": "…"}``. Times are seconds since the
 epoch, sizes are bytes. ``/api/v1/events`` is a stream of server-sent events (WHATWG HTML, section
 9.2): ``event: boot``, ``data:`` one JSON object; a listener that does not keep up is cut off, so
-that it can neither slow down a boot nor fill the memory.
+that it can neither slow down a boot nor fill the memory. ``/metrics`` is for Prometheus.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from netboot.events import BootEvent
+from netboot.http import metrics
 from netboot.http.machines import mac_in
 from netboot.http.views import Views, event_dict, jsonable
 
@@ -67,6 +68,11 @@ class Api:
         """``{"ok": true, "parts": {"dhcp": "…"}}``."""
         health = self._views.health()
         return answer(health, 200 if health.ok else 503)
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """The rows of ``http.metrics``."""
+        text = metrics.render(self._views.metrics())
+        return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def clients(self, request: web.Request) -> web.StreamResponse:
         """``{"clients": [ClientView]}``."""

@@ -25,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/ready", "ready", "a guest says that it is up; its address tells who"),
     # for people and programs
     Route("GET", "/healthz", "health", "200 when every part works, 503 when one does not"),
+    Route("GET", "/metrics", "metrics", "figures for Prometheus: docs/metrics.md"),
     Route("GET", "/api/v1/clients", "clients", "all clients: phase, timeline, counters, overlay"),
     Route("GET", "/api/v1/clients/{mac}", "client", "one client"),
     Route("GET", "/api/v1/images", "images", "the versions of the golden images"),

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -69,6 +70,7 @@ class HttpServer:
         self._runner: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._asked: set[web.RequestHandler] = set()
+        self.requests: Counter[tuple[str, int]] = Counter()  #: by route ("": none) and status
 
     @property
     def port(self) -> int:
@@ -140,7 +142,15 @@ class HttpServer:
     @web.middleware
     async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._asked.add(request.protocol)
-        return await handler(request)
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else ""
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            self.requests[route, error.status] += 1
+            raise
+        self.requests[route, response.status] += 1
+        return response
 
     async def _end_streams(self, app: web.Application) -> None:
         self._api.close()

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from netboot.events import BootEvent, Phase
 from netboot.model import Counters
+
+if TYPE_CHECKING:
+    from netboot.http.metrics import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Views:
     script_for: Callable[[str, bool], str | None]
     explain: Callable[[str], object]  #: canonical MAC → anything ``jsonable`` takes
     ready: Callable[[str], None]
+    metrics: Callable[[], "Figures"]
 
 
 def jsonable(value: object) -> object:

@@ -6,6 +6,7 @@ timelines, the journal, a line in the log, and whoever else subscribed.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -43,6 +44,7 @@ class Sight:
     ) -> None:
         self.bus = Bus()
         self.timelines = timelines
+        self.refused: Counter[int] = Counter()  #: logins, by their status, as the log tells
         self._site = site
         self._holder_of = holder_of
         self._begin_boot = begin_boot
@@ -83,12 +85,14 @@ class Sight:
 
     def _unproved(self, event: DiskEvent) -> None:
         """The disk process does not tell of each try."""
+        self.refused[0x0201] += 1
         who = f"{self._name(event.mac)}: " if event.mac else ""
         what = f"{event.initiator} from {event.address}: {event.detail}"
         log.warning("%slogin refused (%04x): %s", who, 0x0201, what)
 
     def on_refusal(self, answer: Admission) -> None:
         """A login that we did not allow."""
+        self.refused[answer.status] += 1
         who = f"{self._name(answer.mac)}: " if answer.mac else ""
         log.warning("%slogin refused (%04x): %s", who, answer.status, answer.detail)
 

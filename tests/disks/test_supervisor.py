@@ -157,6 +157,7 @@ def test_a_process_that_dies_is_restarted_on_its_port(play: Any, number: int) ->
         os.kill(pid, number)
         await rig.until(lambda: made.alive() and made.pid != pid)
         assert made.port == port and listens(port)
+        assert made.restarts == 1
 
     play(scene)
 

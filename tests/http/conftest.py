@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from netboot.events import BootEvent, Bus, Phase
+from netboot.http.metrics import Figures
 from netboot.http.server import HttpServer
 from netboot.http.views import ClientView, Health, ImageView, OverlayView, Views
 
@@ -64,6 +65,7 @@ class Program:
             script_for=self._script,
             explain=lambda mac: {"mac": mac, "rule": "because"},
             ready=self.readied.append,
+            metrics=lambda: Figures("1.2.3", NOW, self.ok, clients=self._clients()),
         )
 
     def _clients(self) -> Sequence[ClientView]:

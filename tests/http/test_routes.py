@@ -43,6 +43,7 @@ def test_the_paths_that_machines_and_programs_rely_on() -> None:
         ("GET", "/autoexec.ipxe"),
         ("POST", "/api/v1/ready"),
         ("GET", "/healthz"),
+        ("GET", "/metrics"),
         ("GET", "/api/v1/clients"),
         ("GET", "/api/v1/clients/{mac}"),
         ("GET", "/api/v1/images"),

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from netboot.events import BootEvent, Bus, Phase
+from netboot.http.metrics import Figures
 from netboot.http.server import HttpServer
 from netboot.http.views import ClientView, Health, Views
 
@@ -49,6 +50,7 @@ class Service:
             script_for=lambda mac, itself: f"#!ipxe\necho {mac}\n",
             explain=lambda mac: {"mac": mac},
             ready=self.readied.append,
+            metrics=lambda: Figures("1.2.3", 1.0, True),
         )
         server = HttpServer(views, "127.0.0.1", 0, loaders=[self.folder], files=[self.folder])
         await server.start()

@@ -128,6 +128,7 @@ def test_who_does_not_prove_itself_is_named(caplog: pytest.LogCaptureFixture) ->
         "login refused (0201): iqn.x:client from 192.168.77.50: name or secret is wrong",
     ]
     assert seen.kept == [], "it is no event of that machine's boot"
+    assert seen.sight.refused == {0x0201: 2}
 
 
 def test_initiators_that_we_know_are_told_by_who_made_them() -> None:
@@ -176,6 +177,7 @@ def test_a_refused_login_is_a_line_with_the_name_of_the_machine(
         ("WARNING", f"ws2 ({B}): login refused (0202): iqn.b from 10.0.0.9: no"),
         ("WARNING", "login refused (0203): nobody from 10.0.0.9: who?"),
     ]
+    assert seen.sight.refused == {0x0202: 1, 0x0203: 1}
 
 
 def test_a_download_is_a_phase_once_data_flows(caplog: pytest.LogCaptureFixture) -> None:
