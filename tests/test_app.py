@@ -452,6 +452,131 @@ def test_addresses_may_be_somebody_elses(world: World, mode: str) -> None:
 # Bad input.
 
 
+#: An iPXE's DISCOVER and REQUEST, below UDP; argv: MAC. Prints option 175 of offer and ACK, hex.
+IPXE = """
+import sys
+from scapy.all import BOOTP, DHCP, IP, UDP, Ether, conf, srp1
+mac = sys.argv[1]
+conf.checkIPaddr = False
+def ask(kind, *more):
+    options = [("message-type", kind), (77, b"iPXE"), (93, bytes(2)), (175, bytes((17, 1, 1)))]
+    packet = (
+        Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0", dst="255.255.255.255")
+        / UDP(sport=68, dport=67) / BOOTP(chaddr=bytes.fromhex(mac.replace(":", "")), xid=7)
+        / DHCP(options=[*options, *more, "end"])
+    )
+    answer = srp1(packet, iface="eth0", timeout=10, verbose=False)
+    told = {one[0]: one[1] for one in answer[DHCP].options if isinstance(one, tuple)}
+    return answer[BOOTP].yiaddr, told
+address, offered = ask("discover")
+_, acked = ask("request", ("server_id", offered["server_id"]), ("requested_addr", address))
+print(offered[175].hex(), acked[175].hex())
+"""
+
+
+def sub_options(text: str) -> dict[int, str]:
+    """Option 175, as it lies in the packet."""
+    data, found = bytes.fromhex(text), {}
+    while data and data[0] != 255:
+        found[data[0]] = data[2 : 2 + data[1]].decode("latin-1")
+        data = data[2 + data[1] :]
+    return found
+
+
+def inquiry(world: World, user: str = "", more: str = "") -> str:
+    """What iscsi-inq says of the machine's disk; URL: user%secret."""
+    url = f"iscsi://{user}{OURS}/{IQN}:52-54-00-12-34-56/0{more}"
+    done = world.inside(world.client, "iscsi-inq", "-i", INITIATOR, url)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.interop
+def test_a_machine_proves_itself_by_what_only_its_ipxe_is_told(world: World) -> None:
+    world.change("[[profile]]", '[iscsi]\nchap = "mutual"\n[[profile]]')
+    with world.service() as running:
+        offered, acked = world.at_client(sys.executable, "-c", IPXE, MAC).split()
+        told = sub_options(acked)
+        assert (told[190], told[192]) == ("52-54-00-12-34-56", "netboot")
+        assert len(told[191]) == len(told[193]) == 16 and told[191] != told[193]
+        assert set(sub_options(offered)) == set(told) - {190, 191, 192, 193}
+        lease(world)
+
+        mutual = f"?target_user=netboot&target_password={told[193]}"
+        assert "NETBOOT" in inquiry(world, f"{told[190]}%{told[191]}@", mutual)
+        assert "NETBOOT" in inquiry(world, f"{told[190]}%{told[191]}@"), "it need not ask for ours"
+        wrong = f"?target_user=netboot&target_password={told[191]}"
+        assert "NETBOOT" not in inquiry(world, f"{told[190]}%{told[191]}@", wrong)
+        for user in ("", f"{told[190]}%{told[193]}@", f"ws1%{told[191]}@"):
+            assert "NETBOOT" not in inquiry(world, user)
+        running.wait_for(f"ws1 ({MAC}): login refused (0201): {INITIATOR} from 192.168.77.21: ")
+
+        path = f"http://{OURS}:8080/boot/52-54-00-12-34-56.ipxe"
+        script = world.at_client("curl", "-sf", path)
+        assert f"set username {told[190]}\nset password {told[191]}\n" in script
+        assert f"set reverse-username netboot\nset reverse-password {told[193]}\n" in script
+        others = world.inside(world.server, "curl", "-sf", "-A", "iPXE/1.21", path).stdout
+        assert others.startswith("#!ipxe") and "password" not in others
+
+        before = world.netboot("client", "secret", "ws1", "--json", "--config", world.settings)
+        assert json.loads(before.stdout)["chap"]["secret"] == told[191]
+        renewed = world.netboot(
+            *("client", "secret", "ws1", "--renew", "--force", "--json"),
+            *("--config", world.settings),
+        )
+        fresh = json.loads(renewed.stdout)["chap"]["secret"]
+        assert "NETBOOT" not in inquiry(world, f"{told[190]}%{told[191]}@")
+        assert "NETBOOT" in inquiry(world, f"{told[190]}%{fresh}@")
+
+        explained = world.netboot("explain", "ws1", "--config", world.settings).stdout
+        assert "proof      mutual CHAP as user 52-54-00-12-34-56" in explained
+        everything = explained + running.words + str(running.get("/api/v1/clients"))
+        everything += str(running.get(f"/api/v1/explain/{MAC}"))
+        for secret in (told[191], told[193], fresh):
+            assert secret not in everything
+        assert "by mutual CHAP with MD5" in (world.state / "disk-0.log").read_text()
+    files = {path.name: path.stat().st_mode & 0o777 for path in world.state.glob("netboot.sqlite*")}
+    assert set(files.values()) == {0o600}
+
+
+@pytest.mark.interop
+def test_discovery_proves_itself_where_the_operator_says_so(world: World) -> None:
+    keys = 'discovery_secret = "let-me-look-1"\ndiscovery_mutual_secret = "look-at-me-12"\n'
+    world.change("[[profile]]", f"[iscsi]\n{keys}[[profile]]")
+    target = f"Target:{IQN}:52-54-00-12-34-56"
+
+    def listed(user: str) -> str:
+        words = ("iscsi-ls", "-i", INITIATOR, f"iscsi://{user}{OURS}")
+        done = world.inside(world.client, *words)
+        return done.stdout + done.stderr
+
+    with world.service() as running:
+        lease(world)
+        assert target in listed("discovery%let-me-look-1@")
+        for user in (
+            "",
+            "discovery%let-me-look-2@",
+            "discovery%look-at-me-12@",
+            "x%let-me-look-1@",
+        ):
+            assert target not in listed(user)
+        running.wait_for("login refused (0201)")
+        assert "NETBOOT" in inquiry(world), "a disk is another matter"
+        assert "let-me-look-1" not in running.words
+
+
+@pytest.mark.interop
+def test_a_machine_that_brings_its_own_secret_is_told_none(world: World) -> None:
+    own = 'address = "192.168.77.21"\nchap_name = "me"\nchap_secret = "its-own-secret"\n'
+    world.change('address = "192.168.77.21"\n', own)
+    with world.service():
+        _offered, acked = world.at_client(sys.executable, "-c", IPXE, MAC).split()
+        assert not {190, 191, 192, 193} & set(sub_options(acked))
+        lease(world)
+        assert "NETBOOT" in inquiry(world, "me%its-own-secret@")
+        assert "NETBOOT" not in inquiry(world)
+        assert "NETBOOT" not in inquiry(world, "me%another-secret@")
+
+
 @pytest.mark.interop
 def test_an_unknown_machine_gets_no_answer_and_one_line(world: World) -> None:
     with world.service() as running:
