@@ -44,7 +44,7 @@ from netboot.model import (
 )
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
-from netboot.service import fitness, ledger, preflight
+from netboot.service import fitness, growth, ledger, preflight
 from netboot.service.control import ControlServer
 from netboot.service.journal import Journal
 from netboot.service.ledger import Ledger
@@ -159,6 +159,7 @@ class Service:
         )
         asked = {
             "reset": self._reset,
+            "resize": self._resize,
             "renew": self._renew,
             "counters": self._counters,
             "profiles": self._profiles,
@@ -223,7 +224,7 @@ class Service:
             mac_of=self._sight.mac_of,
         )
         if answer.mac in self._resetting and answer.status == admission.WELCOME:
-            detail = "its overlay is being reset"
+            detail = "its overlay is being reset, or grows"
             answer = Admission(admission.UNAVAILABLE, answer.mac, answer.target, detail=detail)
         if answer.status not in (admission.WELCOME, admission.MOVED):
             self._sight.on_refusal(answer)
@@ -306,6 +307,17 @@ class Service:
             await self._disks.forget(mac)
             found = self._store.overlays(mac)
             return [ledger.discard(self._store, overlay) for overlay in found]
+        finally:
+            self._resetting.discard(mac)
+
+    async def _resize(self, asked: Mapping[str, Any]) -> object:
+        """Let a machine's disk grow, whether it is in use or not."""
+        mac, image, size = _machine(asked), asked.get("image"), asked.get("size")
+        if not isinstance(size, int) or not isinstance(image, str | None):
+            raise ConfigError("a disk grows to a number of bytes, over an image that has a name")
+        self._resetting.add(mac)
+        try:
+            return await growth.beside(self._store, self._disks.resize, mac, image, size)
         finally:
             self._resetting.discard(mac)
 

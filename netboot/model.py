@@ -113,6 +113,7 @@ class Profile:
     loader: str | None = None  #: file name below the loaders' root
     script: str | None = None  #: template name below ``ipxe/``: HTTP script instead of root path
     variables: Mapping[str, str] = field(default_factory=dict)
+    disk: int | None = None  #: bytes that a fresh overlay has at least
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from netboot.proofs import ChapModes, ChapName, Digests, Secret
 from netboot.values import (
     Address,
     Addresses,
+    Bytes,
     Count,
     Database,
     Duration,
@@ -235,6 +236,12 @@ class ProfileSection(Section):
         default=OverlayMode.PERSISTENT,
         description="persistent: a client keeps its writes; ephemeral: each boot begins fresh.",
         examples=["persistent"],
+    )
+    disk: Bytes | None = Field(
+        default=None,
+        description="How large a fresh overlay is at least, and never smaller than its image; "
+        "one that is there grows by `netboot overlay resize`.",
+        examples=["100G"],
     )
     loader: FileName | None = Field(
         default=None,

@@ -19,6 +19,8 @@ from netboot.model import DhcpMode, OverlayMode, Portal
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]*")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([0-9]{1,9})([MGT])")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 
@@ -30,6 +32,16 @@ class Duration(int):
             if self and self % seconds == 0:
                 return f"{self // seconds}{unit}"
         return f"{int(self)}s"
+
+
+class Size(int):
+    """Whole bytes that remember how people write them."""
+
+    def __str__(self) -> str:
+        for unit, size in reversed(_SIZES.items()):
+            if self and self % size == 0:
+                return f"{self // size}{unit}"
+        return str(int(self))
 
 
 class Pool(NamedTuple):
@@ -119,6 +131,19 @@ def duration(value: object) -> Duration:
     if not 30 <= seconds <= 365 * 86400:
         raise ValueError("is shorter than 30s or longer than 365d")
     return seconds
+
+
+def size(value: object) -> Size:
+    """``512M``, ``100G``, ``2T`` as bytes, by powers of 1024; at most 16 TiB."""
+    if isinstance(value, Size):
+        return value
+    match = _SIZE.fullmatch(text(value))
+    if not match:
+        raise ValueError("is not a number with a unit")
+    found = Size(int(match[1]) * _SIZES[match[2]])
+    if not 1 << 20 <= found <= 16 << 40:
+        raise ValueError("is smaller than 1M or larger than 16T")
+    return found
 
 
 def count(value: object) -> int:
@@ -245,6 +270,9 @@ Time: TypeAlias = Annotated[
     Duration,
     PlainValidator(duration),
     Allowed("a whole number and s, m, h or d, from 30s to 365d, as 90m"),
+]
+Bytes: TypeAlias = Annotated[
+    Size, PlainValidator(size), Allowed("a whole number and M, G or T, from 1M to 16T, as 100G")
 ]
 Count: TypeAlias = Annotated[int, PlainValidator(count), Allowed("a number, 1 to 65535")]
 Portals: TypeAlias = Annotated[

@@ -427,6 +427,30 @@ def test_overlays_are_reset_beside_the_service(world: World) -> None:
 
 
 @pytest.mark.interop
+def test_a_disk_grows_beside_the_service(world: World) -> None:
+    options = f"driver=iscsi,transport=tcp,portal={OURS},target={IQN}:52-54-00-12-34-56,lun=0"
+    disk = ["--image-opts", f"{options},initiator-name={INITIATOR}"]
+    with world.service():
+        lease(world)
+        world.at_client("qemu-io", "-c", "write -P 0x55 0 64k", *disk)
+        words = ("overlay", "resize", "ws1", "1G", "--config", world.settings)
+        done = world.netboot(*words)  # open still: the disk process lets it grow
+        assert done.returncode == 0, done.stderr
+        assert "its disk over debian has 1.0 GiB now, it had 4.0 MiB" in done.stdout
+        verbs = ("-c", "length", "-c", "read -P 0 1023M 1M", "-c", "write -P 0x66 1023M 64k")
+        assert "1 GiB" in world.at_client("qemu-io", *verbs, *disk)
+        refused = world.netboot(*words[:3], "512M", *words[4:])
+        assert refused.returncode and "never becomes smaller" in refused.stderr
+        world.netboot("overlay", "reset", MAC, "--force", "--state", world.state)
+        lost = world.netboot(*words)
+        assert lost.returncode and "has no overlay" in lost.stderr
+        world.change('overlay = "persistent"', 'overlay = "persistent"\ndisk = "2G"')
+    with world.service():
+        lease(world)
+        assert "2 GiB" in world.at_client("qemu-io", "-c", "length", *disk)
+
+
+@pytest.mark.interop
 @pytest.mark.parametrize("mode", ["proxy", "off"])
 def test_addresses_may_be_somebody_elses(world: World, mode: str) -> None:
     world.change('mode = "full"', f'mode = "{mode}"')

@@ -99,14 +99,16 @@ def test_what_may_stay_out_has_a_default() -> None:
 def test_every_field_reaches_the_brain() -> None:
     text = changed(
         'overlay = "persistent"',
-        'overlay = "ephemeral"\nloader = "ipxe.efi"\nscript = "boot.ipxe"\nvariables = { a = "1" }',
+        'overlay = "ephemeral"\ndisk = "1T"\nloader = "ipxe.efi"\n'
+        'script = "boot.ipxe"\nvariables = { a = "1" }',
     ).replace(
         "[unknown]",
         'initiator = "iqn.2010-04.org.ipxe:ws1"\nvariables = { a = "2" }\n[unknown]',
     )
     site = config.parse(text.replace('lease = "1h"', 'router = "192.168.77.254"'), "f").to_site()
     assert site.profiles["workstation"] == Profile(
-        "workstation", "debian", OverlayMode.EPHEMERAL, "ipxe.efi", "boot.ipxe", {"a": "1"}
+        *("workstation", "debian"),
+        *(OverlayMode.EPHEMERAL, "ipxe.efi", "boot.ipxe", {"a": "1"}, 1 << 40),
     )
     host = site.hosts["52:54:00:12:34:56"]
     assert (host.initiator, host.variables) == ("iqn.2010-04.org.ipxe:ws1", {"a": "2"})

@@ -24,6 +24,10 @@ RIGHT: list[tuple[Reader, object, object]] = [
     (values.interface_address, "10.0.0.2/255.255.255.0", IPv4Interface("10.0.0.2/24")),
     (values.pool, "10.0.0.2 - 10.0.0.9", Pool(IPv4Address("10.0.0.2"), IPv4Address("10.0.0.9"))),
     (values.pool, "10.0.0.2-10.0.0.2", Pool(IPv4Address("10.0.0.2"), IPv4Address("10.0.0.2"))),
+    (values.size, "1M", 1 << 20),
+    (values.size, "100G", 100 << 30),
+    (values.size, "16T", 16 << 40),
+    (values.size, values.Size(512), 512),
     (values.duration, "30s", 30),
     (values.duration, "90m", 5400),
     (values.duration, "1h", 3600),
@@ -64,6 +68,12 @@ WRONG: list[tuple[Reader, object, str]] = [
     (values.pool, "10.0.0.2", "is not a range"),
     (values.pool, "10.0.0.9-10.0.0.2", "ends before it begins"),
     (values.pool, "10.0.0.2-9", "is not an IPv4 address"),
+    (values.size, "100", "number with a unit"),
+    (values.size, "100g", "number with a unit"),
+    (values.size, "1.5G", "number with a unit"),
+    (values.size, 5, "not a string"),
+    (values.size, "0G", "smaller than 1M or larger than 16T"),
+    (values.size, "17T", "smaller than 1M or larger than 16T"),
     (values.duration, "1", "number with a unit"),
     (values.duration, "1 h", "number with a unit"),
     (values.duration, "-1h", "number with a unit"),
@@ -123,6 +133,19 @@ def test_a_duration_is_written_as_it_is_read(seconds: int) -> None:
 )
 def test_a_duration_is_written_short(seconds: int, written: str) -> None:
     assert str(Duration(seconds)) == written
+
+
+@given(st.integers(1, 16 << 20).map(lambda number: number << 20))
+def test_a_size_is_written_as_it_is_read(size: int) -> None:
+    assert values.size(str(values.Size(size))) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [(1 << 20, "1M"), (3 << 29, "1536M"), (100 << 30, "100G"), (2 << 40, "2T"), (7, "7"), (0, "0")],
+)
+def test_a_size_is_written_short(size: int, written: str) -> None:
+    assert str(values.Size(size)) == written
 
 
 def test_a_pool_holds_both_ends_and_nothing_else() -> None:

@@ -194,6 +194,7 @@ def _disk(mac: str, profile: Profile, records: Records) -> DiskSpec:
         overlay=overlay.path,
         generation=overlay.generation,
         ephemeral=overlay.mode is OverlayMode.EPHEMERAL,
+        room=profile.disk or 0,
     )
 
 

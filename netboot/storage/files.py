@@ -152,6 +152,15 @@ def open_overlay(
     raise ImageError(f"{path}: is being replaced by another program")
 
 
+def size_of(path: str) -> int | None:
+    """Bytes of an overlay's disk, open or not; None when there is none that we can read."""
+    try:
+        with Path(path).open("rb") as file:
+            return qcow2.decode(file.read(qcow2.HEADER_AREA)).size
+    except (OSError, ImageError):
+        return None
+
+
 def _open_or_create(
     path: str, wanted: qcow2.Meta, ephemeral: bool, undo: contextlib.ExitStack
 ) -> int | None:

@@ -123,6 +123,15 @@ def answer(
     )
 
 
+def test_a_fresh_disk_is_as_large_as_the_profile_says() -> None:
+    (lun,) = answer(knock()).luns
+    assert lun.disk.room == 0
+    large = replace(SITE, profiles={**SITE.profiles, "work": Profile("work", "debian", disk=9)})
+    (grown,) = answer(knock(), site=large).luns
+    assert grown.disk.room == 9
+    assert grown == lun  # the same disk: nobody is thrown out when the setting changes
+
+
 def test_welcome_by_reservation() -> None:
     assert answer(knock()) == Admission(
         status=WELCOME,

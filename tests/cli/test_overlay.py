@@ -83,8 +83,8 @@ def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) ->
     disk.flush()
     lines = works(tmp_path, "list").splitlines()
     assert lines[0].split()[:5] == ["MAC", "IMAGE", "VERSION", "MODE", "GENERATION"]
-    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "0", "B", "no", "-"]
-    assert lines[2].split()[:5] == [MAC, "debian", "1", "persistent", "0"]
+    assert lines[1].split() == [MAC, "debian", "1", "ephemeral", "1", "-", "0", "B", "no", "-"]
+    assert lines[2].split()[:7] == [MAC, "debian", "1", "persistent", "0", "1.0", "MiB"]
     assert lines[2].split()[-2:] == ["yes", "-"]
     told = json.loads(works(tmp_path, "list", "--json"))
     assert [(row["mode"], row["in_use"]) for row in told] == [
@@ -92,6 +92,7 @@ def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) ->
         ("persistent", True),
     ]
     assert told[1]["allocated"] >= 4096
+    assert [row["disk"] for row in told] == [None, 1 << 20]
     disk.close()
 
 
@@ -138,6 +139,48 @@ def test_force_goes_through_the_running_service(
     )
     assert asked == [{"do": "reset", "mac": MAC}]
     assert done == [f"{MAC}: 1 overlay(s) thrown away, 2.0 KiB given back\n"]
+
+
+def test_a_disk_grows_while_nothing_runs(tmp_path: Path, store: Store) -> None:
+    overlay = Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)
+    opened(store, overlay).close()
+    told = works(tmp_path, "resize", MAC.upper(), "100G")
+    assert told == f"{MAC}: its disk over debian has 100.0 GiB now, it had 1.0 MiB\n"
+    told = json.loads(works(tmp_path, "resize", MAC, "1T", "--json", "--image", "debian"))
+    grown = {"image": "debian", "path": overlay.path, "before": 100 << 30, "size": 1 << 40}
+    assert told == {"mac": MAC, "resized": [grown]}
+    assert json.loads(works(tmp_path, "list", "--json"))[0]["disk"] == 1 << 40
+    disk = opened(store, overlay)
+    assert disk.size == 1 << 40
+    disk.close()
+
+
+def test_a_size_that_cannot_be_is_one_line(tmp_path: Path, store: Store) -> None:
+    opened(store, Ledger(store, tmp_path).overlay_of(MAC, "debian", KEPT)).close()
+    for words, error in (
+        ((MAC, "100"), "SIZE 100 is not a number with a unit: write a number and M, G or T"),
+        ((MAC, "17T"), "SIZE 17T is smaller than 1M or larger than 16T"),
+        (("52:54:00:00:00:09", "1G"), "52:54:00:00:00:09 has no overlay: netboot overlay list"),
+    ):
+        done = run(tmp_path, "resize", *words)
+        assert error in str(done.exception)
+    works(tmp_path, "resize", MAC, "2G")
+    done = run(tmp_path, "resize", MAC, "1G")
+    assert isinstance(done.exception, ImageError)
+    assert "never becomes smaller" in str(done.exception)
+
+
+def test_a_disk_grows_by_the_running_service(
+    tmp_path: Path, store: Store, beside_a_service: Any
+) -> None:
+    done: list[str] = []
+    row = {"image": "debian", "path": "/o.qcow2", "before": 1 << 30, "size": 5 << 30}
+    asked = beside_a_service(
+        *(tmp_path, "resize", [row]),
+        lambda: done.append(works(tmp_path, "resize", MAC, "5G")),
+    )
+    assert asked == [{"do": "resize", "mac": MAC, "image": None, "size": 5 << 30}]
+    assert done == [f"{MAC}: its disk over debian has 5.0 GiB now, it had 1.0 GiB\n"]
 
 
 def test_a_machine_without_overlay_is_one_line(tmp_path: Path, store: Store) -> None:

@@ -55,7 +55,7 @@ def test_another_process_of_ours_is_refused(served: Any) -> None:
     )
     done = run(sys.executable, "-c", program)
     assert done.returncode == 1
-    assert f"ImageError: {served.overlay}: in use by another program" in done.stderr
+    assert f"InUse: {served.overlay}: in use by another program" in done.stderr
     served.stop()
     assert run(sys.executable, "-c", program).returncode == 0
 
