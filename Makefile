@@ -42,7 +42,7 @@ bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 	@$(BIN)/python tests/bench/bench_boot.py
 
 conformance: setup-test ## libiscsi's suite against us and against tgt; writes docs/conformance.md
-	@$(BIN)/python tests/conformance/conformance.py
+	@$(BIN)/python -m tests.conformance.conformance
 
 crashtest: setup-test ## 10,000 simulated power cuts under a disk; SEED=n for others
 	@$(BIN)/python tests/crash/crashtest.py $(if $(SEED),--seed $(SEED))

@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.conformance import (
-    FIRST,
-    KINDS,
+from tests.conformance.conformance import FIRST, judged, ours, suite
+from tests.conformance.figures import (
+    ARTEFACTS,
     LIMIT,
+    MOST_SKIPS,
+    SKIPS,
     Outcome,
     Verdict,
     counts,
     failures,
-    judged,
     never_ran,
-    ours,
     page,
-    suite,
     table,
+    unheld,
 )
+from tests.conformance.units import KINDS, LONG, LONG_SIZE, SIZE, UNITS
 
 SUMMARY = """
 Run Summary:    Type  Total    Ran Passed Failed Inactive
@@ -73,12 +74,50 @@ def test_the_figures_and_the_page() -> None:
     text = page({"netboot": rows, "tgt": {}})
     assert "- `c`, thin: bad\n" in text and "- `b`: no such thing\n" in text
     assert text.endswith("## What never ran: tgt\n\nNothing.\n")
+    assert "- when: 20" in text and "libiscsi-bin " in text and "GiB of memory" in text
+    for artefact in ARTEFACTS.values():
+        assert f"Shown by `{artefact.proof}`" in text
+
+
+def test_only_the_artefacts_may_fail_and_only_where_they_are_said_to() -> None:
+    failed, passed = Outcome(Verdict.FAILED, "bad"), Outcome(Verdict.PASSED)
+    for name, artefact in ARTEFACTS.items():
+        assert unheld({name: dict.fromkeys(artefact.kinds, failed)}) == []
+        elsewhere = {kind.name for kind in KINDS} - artefact.kinds
+        assert unheld({name: dict.fromkeys(elsewhere, passed)}) == []
+        for kind in elsewhere:
+            assert unheld({name: {kind: failed}}) == [f"{name} failed at {kind}: bad"]
+    assert unheld({"SCSI.Read10.Simple": {"thin": failed}}) != []
+
+
+def test_few_tests_may_run_at_no_unit() -> None:
+    skipped, passed = Outcome(Verdict.SKIPPED, "no"), Outcome(Verdict.PASSED)
+    rows = {f"t{n}": {"thin": skipped, "removable": skipped} for n in range(MOST_SKIPS)}
+    assert unheld(rows) == []
+    rows["one"] = {"thin": skipped, "removable": passed}
+    assert unheld(rows) == []
+    rows["more"] = {"thin": skipped}
+    assert "6 tests ran at no unit" in unheld(rows)[0]
+
+
+def test_what_we_say_of_a_skip_stands_with_us_only() -> None:
+    name, skipped = next(iter(SKIPS)), Outcome(Verdict.SKIPPED, "does not support 0-blocks.")
+    ours_, theirs_ = page({"netboot": {name: {"thin": skipped}}, "tgt": {}}).split("tgt\n", 1)
+    assert SKIPS[name] in ours_ and SKIPS[name] not in theirs_
+
+
+def test_every_kind_that_can_be_written_has_a_large_twin() -> None:
+    assert [kind for kind, size in UNITS if size == SIZE] == list(KINDS)
+    assert [kind for kind, size in UNITS if size == LONG_SIZE] == [
+        kind for kind in KINDS if not kind.read_only
+    ]
 
 
 @pytest.mark.interop
 def test_the_suite_has_the_tests_we_know_of() -> None:
     names = suite()
     assert len(names) == len(set(names)) > 200
+    assert set(LONG) | set(ARTEFACTS) | set(SKIPS) <= set(names)
     assert names[0] == FIRST[0]
     assert "iSCSI.iSCSITMF.LogicalUnitReset" in names or "SCSI.Read10.Simple" in names
 

@@ -1,7 +1,7 @@
 """A running disk process and plain sockets: the table of mistakes, and several sessions.
 
-libiscsi's suite tells nothing of most of this, and of old and far CmdSN less than it seems: what
-its tests see there is the same whatever a target does (``tests/conformance/test_artefacts.py``).
+libiscsi's suite asks for little of this: one old and one far CmdSN, at TEST UNIT READY, and one
+wrong DataSN.
 """
 
 import socket
