@@ -336,6 +336,7 @@ class Service:
             return
         try:
             fresh = load(path)
+            fitness.warn_of_readers(path, fresh)
             site = fresh.to_site()
             fitness.check_images(site, self._ledger)
             if site.dhcp_mode is not DhcpMode.OFF:
@@ -376,6 +377,7 @@ class Part(Protocol):
 def serve(path: Path, *, leave_disks: bool = False) -> int:
     """Run the service until a signal ends it; its exit code. SIGHUP reads the settings again."""
     settings = load(path)
+    fitness.warn_of_readers(path, settings)
     preflight.raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(Service(settings, leave_disks=leave_disks), path))

@@ -58,7 +58,9 @@ class Machines:
         agent = request.headers.get("User-Agent", "")
         if request.method == "GET" and (holder == mac or (not holder and agent[:5] == "iPXE/")):
             self._publish(mac, Phase.SCRIPT, "script by HTTP")
-        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+        # One machine's answer is not for another to find in a cache on the way.
+        headers = {"Cache-Control": "no-store"}
+        return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=headers)
 
     async def loader(self, request: web.Request) -> web.StreamResponse:
         """``/loaders/snponly.efi``; the last byte of one is a LOADER event."""

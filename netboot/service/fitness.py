@@ -4,6 +4,7 @@ What the settings mean for the machine is put together here; how a single thing 
 ``preflight``'s. Every refusal is one line that says what to do.
 """
 
+import logging
 from pathlib import Path
 
 from netboot.boot import firmware
@@ -13,6 +14,8 @@ from netboot.errors import ImageError
 from netboot.model import DhcpMode, Site
 from netboot.service import preflight
 from netboot.service.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 #: What a booted machine of each kind must find here: rows of the firmware table, by code.
 _COMMON_FIRMWARE = (0x00, 0x07)
@@ -55,6 +58,17 @@ def check_images(site: Site, found: Ledger) -> None:
                 f"profile {profile.name}: {version.path} of image {profile.image} is gone: bring "
                 f"it back, or netboot image build {profile.image}"
             )
+
+
+def warn_of_readers(path: Path, settings: Settings) -> None:
+    """Secrets in a settings file that others may read are none; but it is the operator's file."""
+    held = [settings.iscsi.discovery_secret, *(row.chap_secret for row in settings.client)]
+    try:
+        open_to_others = path.stat().st_mode & 0o077
+    except OSError:
+        return
+    if any(held) and open_to_others:
+        log.warning("%s holds secrets and others may read it: chmod 600 %s", path, path)
 
 
 def resolvers(settings: Settings, system: Path = Path("/etc/resolv.conf")) -> list[str]:

@@ -34,6 +34,7 @@ def test_a_script(fakes: ModuleType, spelling: str) -> None:
         got = await fakes.ask(server.port, f"/boot/{spelling}.ipxe")
         assert (got.status, got.body) == (200, "#!ipxe\necho größe\n".encode())
         assert got.headers["content-type"] == "text/plain; charset=utf-8"
+        assert got.headers["cache-control"] == "no-store"
         assert got.headers["content-length"] == str(len(got.body))
 
     assert fakes.run(work).heard == [SCRIPT]

@@ -81,3 +81,33 @@ def test_common_firmware_and_profiles_find_their_boot_programs(tmp_path: Path) -
         fitness.check_loaders(given, given.to_site())
     (tmp_path / "loaders" / "snponly.efi").write_bytes(b"x")
     fitness.check_loaders(given, given.to_site())
+
+
+CLIENT = '[[client]]\nmac = "52:54:00:00:00:01"\nname = "ws1"\nprofile = "workstation"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "warned"),
+    [
+        ("", 0o644, False),
+        (CLIENT, 0o644, False),
+        (CLIENT + 'chap_secret = "its-own-secret"\n', 0o644, True),
+        (CLIENT + 'chap_secret = "its-own-secret"\n', 0o640, True),
+        (CLIENT + 'chap_secret = "its-own-secret"\n', 0o600, False),
+        ('[iscsi]\ndiscovery_secret = "let-me-look-1"\n', 0o604, True),
+    ],
+)
+def test_secrets_that_others_may_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, more: str, mode: int, warned: bool
+) -> None:
+    file = tmp_path / "netboot.toml"
+    file.touch(mode)
+    file.chmod(mode)
+    fitness.warn_of_readers(file, settings(tmp_path, more))
+    told = [f"{file} holds secrets and others may read it: chmod 600 {file}"]
+    assert caplog.messages == (told if warned else [])
+
+
+def test_settings_that_have_gone_meanwhile(tmp_path: Path) -> None:
+    more = '[iscsi]\ndiscovery_secret = "let-me-look-1"\n'
+    fitness.warn_of_readers(tmp_path / "none", settings(tmp_path, more))

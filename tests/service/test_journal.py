@@ -9,6 +9,7 @@ import pytest
 
 from netboot.errors import NetbootError
 from netboot.events import BootEvent, Phase
+from netboot.model import Secrets
 from netboot.service import journal
 from netboot.service.journal import Journal
 from netboot.state.store import Store
@@ -140,3 +141,23 @@ def test_what_waits_is_bounded_and_the_oldest_go_first(
 
     asyncio.run(run())
     assert [found.at for found in store.events()] == [3.0, 4.0, 9.0]
+
+
+def test_secrets_of_invented_machines_are_swept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "CLIENTS", 2)
+    for n in range(4):
+        store.add_secrets(Secrets(f"52:54:00:00:00:0{n}", "a" * 16, "b" * 16, float(n)))
+
+    async def run() -> None:
+        written = Journal(store, lambda: 1000.0)
+        await written.start()
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(store.secrets, "52:54:00:00:00:01"):
+                await asyncio.sleep(0.005)
+        await written.stop()
+
+    asyncio.run(run())
+    left = [n for n in range(4) if store.secrets(f"52:54:00:00:00:0{n}")]
+    assert left == [2, 3]
