@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from netboot.cli import settings_text
+from netboot.http import metrics
 from netboot.iscsi import keys
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +49,20 @@ def login_keys() -> str:
     return "\n".join([head, "|---" * 6 + "|", *rows])
 
 
+def figures() -> str:
+    """The table of metrics."""
+    rows = [
+        f"| `{row.name}` | {row.type} | {row.help} | "
+        f"{', '.join(f'`{label}`' for label in row.labels)} |"
+        for row in metrics.METRICS
+    ]
+    return "\n".join(["| name | type | what it is | labels |", "|---" * 4 + "|", *rows])
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"settings": settings_text.documentation, "tree": tree},
     "docs/iscsi.md": {"keys": login_keys},
+    "docs/metrics.md": {"metrics": figures},
     "docs/settings.md": {"settings": settings_text.documentation},
 }
 

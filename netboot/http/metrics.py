@@ -284,7 +284,7 @@ METRICS: tuple[Metric, ...] = (
     _counter("disk_flushes", "Flushes of a machine's disk.", _disk("flushes"), "mac"),
     _counter(
         "disk_errors",
-        "What a machine's disk answered with an error of ours.",
+        "Commands that failed below a machine's disk: no room, a bad medium, a failed sync.",
         _disk("errors"),
         "mac",
     ),

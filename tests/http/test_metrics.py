@@ -107,7 +107,8 @@ def test_what_is_said_is_what_the_rows_say() -> None:
 def test_the_text_is_prometheus_s(fakes: ModuleType) -> None:
     text = render(replace(NOTHING, disks=(DISK,))).decode()
     assert (
-        "# HELP netboot_disk_errors_total What a machine's disk answered with an error of ours.\n"
+        "# HELP netboot_disk_errors_total Commands that failed below a machine's disk: "
+        "no room, a bad medium, a failed sync.\n"
         "# TYPE netboot_disk_errors_total counter\n"
         'netboot_disk_errors_total{mac="52:54:00:00:00:01"} 5.0\n'
     ) in text
@@ -224,6 +225,16 @@ def test_every_counter_of_dhcp_is_in_the_table() -> None:
     found |= set(engine._COUNTED.values())
     told = {*metrics.DHCP_REPLIES, *metrics.DHCP_DROPPED, *metrics.DHCP_CONFLICTS}
     assert found == {"received", *told}
+
+
+def test_the_page_names_none_that_is_not_there() -> None:
+    """Its alerts and examples too, and the values of their labels."""
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    names = {row.name for row in METRICS}
+    assert set(re.findall(r"\bnetboot_[a-z_]+[a-z]\b", page)) == names
+    said = set(re.findall(r'{\w+=~?"([^"]+)"', render(ALL).decode()))
+    for value in re.findall(r'netboot_\w+{\w+!?[=~]+"([^"]+)"', page):
+        assert {*value.split("|")} <= said, value
 
 
 def test_over_http(fakes: ModuleType) -> None:

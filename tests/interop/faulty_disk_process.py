@@ -6,7 +6,7 @@ While a file of the name lies there:
     space       writes of bytes 9 MiB up to 10 MiB find no room
     sync        fdatasync of ``client.data`` fails
 
-Only the disk ``client`` is struck.
+Only the disk ``client`` is struck, or that which VICTIM in the environment names.
 """
 
 import errno
@@ -22,7 +22,7 @@ from netboot.storage.filters.fault import Faulty, Rule
 
 MIB = 1 << 20
 FOLDER = Path(sys.argv[sys.argv.index("--socket") + 1]).parent
-VICTIM = "client"
+VICTIM = os.environ.get("VICTIM", "client")
 
 
 class WhenTold(Rule):
