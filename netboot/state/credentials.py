@@ -5,6 +5,7 @@ that nobody else reads them. Where they come from is the caller's business.
 """
 
 from sqlalchemy import delete, exists, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from netboot.model import Secrets
 from netboot.state import schema
@@ -23,12 +24,11 @@ class Credentials(Database):
 
     def add_secrets(self, fresh: Secrets) -> Secrets:
         """Remember ``fresh`` unless the machine has secrets already; those that it has now."""
-        table = schema.secret
-        with self._writing() as connection:
-            row = connection.execute(select(table).where(table.c.mac == fresh.mac)).first()
-            if row:
-                return Secrets(**row._mapping)
-            connection.execute(insert(table).values(_row(fresh)))
+        try:
+            with self._writing() as connection:
+                connection.execute(insert(schema.secret).values(_row(fresh)))
+        except IntegrityError:
+            return self.secrets(fresh.mac) or fresh
         return fresh
 
     def replace_secrets(self, fresh: Secrets) -> None:
