@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,9 +30,9 @@ from netboot.dhcp.server import DhcpServer
 from netboot.disks.supervisor import Supervisor
 from netboot.dns.server import DnsServer
 from netboot.dns.zone import Zone
-from netboot.errors import ConfigError, NetbootError
+from netboot.errors import NetbootError
 from netboot.http.server import HttpServer
-from netboot.http.views import Health, Views, jsonable
+from netboot.http.views import Health, Views
 from netboot.model import (
     Admission,
     Client,
@@ -40,12 +40,12 @@ from netboot.model import (
     Knock,
     LeaseState,
     Stage,
-    canonical_mac,
 )
 from netboot.ndp.engine import Engine as RouterEngine
 from netboot.ndp.server import RouterServer, hardware_address
-from netboot.service import fitness, growth, ledger, preflight
+from netboot.service import fitness, preflight
 from netboot.service.control import ControlServer
+from netboot.service.errands import Errands
 from netboot.service.journal import Journal
 from netboot.service.ledger import Ledger
 from netboot.service.measures import Measures
@@ -81,7 +81,6 @@ class Service:
         self._clock = clock
         self._parts = contextlib.AsyncExitStack()
         self._servers: list[Part] = []
-        self._resetting: set[str] = set()
         self._ready = False
 
     async def start(self) -> None:
@@ -134,6 +133,7 @@ class Service:
             *(state, settings.portals, self._admit, self._sight.on_disk),
             limits=settings.limits,
         )
+        self._errands = Errands(self._store, self._vault, self._disks, lambda: self.site)
         await self._disks.start()
         self._parts.push_async_callback(
             self._disks.leave if self._leave_disks else self._disks.stop
@@ -157,14 +157,7 @@ class Service:
                 clock=self._clock,
             )
         )
-        asked = {
-            "reset": self._reset,
-            "resize": self._resize,
-            "renew": self._renew,
-            "counters": self._counters,
-            "profiles": self._profiles,
-        }
-        await self._open(ControlServer(state, asked))
+        await self._open(ControlServer(state, self._errands.handlers()))
         if site.dhcp_mode is not DhcpMode.OFF:
             await self._open(
                 DhcpServer(
@@ -223,7 +216,7 @@ class Service:
             version_at=self._ledger.version_at,
             mac_of=self._sight.mac_of,
         )
-        if answer.mac in self._resetting and answer.status == admission.WELCOME:
+        if answer.mac in self._errands.busy and answer.status == admission.WELCOME:
             detail = "its overlay is being reset, or grows"
             answer = Admission(admission.UNAVAILABLE, answer.mac, answer.target, detail=detail)
         if answer.status not in (admission.WELCOME, admission.MOVED):
@@ -290,44 +283,6 @@ class Service:
         told = self._vault.told(mac) if itself else None
         return self._scripts.render(decided, self.site, script, told)
 
-    # What the command line asks.
-
-    async def _counters(self, _asked: Mapping[str, Any]) -> object:
-        return jsonable(await self._disks.refresh())
-
-    async def _profiles(self, _asked: Mapping[str, Any]) -> object:
-        """The image of each profile, as we serve them now."""
-        return {profile.name: profile.image for profile in self.site.profiles.values()}
-
-    async def _reset(self, asked: Mapping[str, Any]) -> object:
-        """End a machine's sessions and throw its overlays away, whatever it does meanwhile."""
-        mac = _machine(asked)
-        self._resetting.add(mac)
-        try:
-            await self._disks.forget(mac)
-            found = self._store.overlays(mac)
-            return [ledger.discard(self._store, overlay) for overlay in found]
-        finally:
-            self._resetting.discard(mac)
-
-    async def _resize(self, asked: Mapping[str, Any]) -> object:
-        """Let a machine's disk grow, whether it is in use or not."""
-        mac, image, size = _machine(asked), asked.get("image"), asked.get("size")
-        if not isinstance(size, int) or not isinstance(image, str | None):
-            raise ConfigError("a disk grows to a number of bytes, over an image that has a name")
-        self._resetting.add(mac)
-        try:
-            return await growth.beside(self._store, self._disks.resize, mac, image, size)
-        finally:
-            self._resetting.discard(mac)
-
-    async def _renew(self, asked: Mapping[str, Any]) -> object:
-        """Other secrets for a machine; its sessions end, and nobody remembers the old ones."""
-        mac = _machine(asked)
-        self._vault.renew(mac, force=bool(asked.get("force")))
-        await self._disks.forget(mac)
-        return None
-
     # A reload.
 
     def reload(self, path: Path) -> None:
@@ -357,13 +312,6 @@ class Service:
         self._engine.take_over(self.site)
         self._disks.limit(self.settings.limits)
         log.info("%s: %d profiles, %d clients", path, len(site.profiles), len(site.hosts))
-
-
-def _machine(asked: Mapping[str, Any]) -> str:
-    try:
-        return canonical_mac(str(asked.get("mac")))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 class Part(Protocol):

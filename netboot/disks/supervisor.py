@@ -87,7 +87,7 @@ class Supervisor:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         reader = await self._adopt() or await self._launch()
         if self._hello is not None:
-            self._portals = _portals(self._hello)  # a port that was free to choose stays
+            self._portals = self._hello.listening  # a port that was free to choose stays
         self._keeper = asyncio.create_task(self._keep(reader))
 
     async def stop(self) -> None:
@@ -191,7 +191,7 @@ class Supervisor:
         if reader is None or self._hello is None:
             return None
         found = self._hello
-        if found.protocol == wire.PROTOCOL and _same(self._portals, _portals(found)):
+        if found.protocol == wire.PROTOCOL and _same(self._portals, found.listening):
             log.info("adopted disk process %d with %d sessions", found.pid, found.sessions)
             return reader
         log.info("disk process %d is of another release or address: replaced", found.pid)
@@ -387,11 +387,6 @@ class Supervisor:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_result(None)  # its sessions ended with the process
-
-
-def _portals(hello: wire.Hello) -> tuple[Portal, ...]:
-    """Where a disk process listens; one of an older release names one portal only."""
-    return hello.portals or (Portal(hello.address, hello.port),)
 
 
 def _same(wanted: Sequence[Portal], found: Sequence[Portal]) -> bool:

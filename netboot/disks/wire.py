@@ -63,6 +63,11 @@ class Hello:
     sessions: int = 0
     portals: tuple[Portal, ...] = ()  #: all of them; the first is ``address`` and ``port``
 
+    @property
+    def listening(self) -> tuple[Portal, ...]:
+        """Where it listens; a process of an older release names one portal only."""
+        return self.portals or (Portal(self.address, self.port),)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
