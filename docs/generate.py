@@ -14,6 +14,10 @@ from netboot.http import metrics
 from netboot.iscsi import keys
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # what the tests hold us to is a table of theirs
+
+from tests.iscsi import mistakes as wrong  # noqa: E402
+from tests.iscsi.promises import PROMISES  # noqa: E402
 
 
 def first_words(path: Path) -> str:
@@ -59,9 +63,32 @@ def figures() -> str:
     return "\n".join(["| name | type | what it is | labels |", "|---" * 4 + "|", *rows])
 
 
+def promises() -> str:
+    """What is done of RFC 7143, and the tests that hold it."""
+    rows = [
+        f"| {each.section} | {each.promise} | {', '.join(f'`{_short(t)}`' for t in each.tests)} |"
+        for each in PROMISES
+    ]
+    return "\n".join(["| RFC 7143 | what we do | held by |", "|---" * 3 + "|", *rows])
+
+
+def _short(test: str) -> str:
+    file, function = test.split("::")
+    return f"{Path(file).stem}::{function}"
+
+
+def mistakes() -> str:
+    """What an initiator must not do, section by section."""
+    rows = [
+        f"| {each.section} | {each.demand} | {len(each.rows)} |"
+        for each in (*wrong.FULL, *wrong.DISCOVERY, *wrong.LOGINS)
+    ]
+    return "\n".join(["| RFC 7143 | what comes of it | rows |", "|---" * 3 + "|", *rows])
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"settings": settings_text.documentation, "tree": tree},
-    "docs/iscsi.md": {"keys": login_keys},
+    "docs/iscsi.md": {"keys": login_keys, "promises": promises, "mistakes": mistakes},
     "docs/metrics.md": {"metrics": figures},
     "docs/settings.md": {"settings": settings_text.documentation},
 }
