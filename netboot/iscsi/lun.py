@@ -1,20 +1,27 @@
 """A disk that was just opened becomes a logical unit: what it can, and what it remembers.
 
-Called in a worker, as it reads what was kept. Must never keep a disk from its machine over what
-it remembers: what cannot be read is told to the operator, and the unit begins without it.
+Called in a worker, as it reads what was kept. A disk that nobody uses is closed, of which no
+initiator may learn: its reservations are held meanwhile (``Held``), whatever APTPL says. Must
+never keep a disk from its machine over what it remembers: what cannot be read is told to the
+operator, and the unit begins without it.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from netboot.model import Lun
+from netboot.model import DiskSpec, Lun
 from netboot.scsi.action import Action
 from netboot.scsi.power import recall
+from netboot.scsi.reservations import Reservations
 from netboot.scsi.unit import Unit
 
 
 class Notes(Protocol):
     """What a disk can remember (``storage.disk.Memory``)."""
+
+    @property
+    def born(self) -> int:
+        """Tells the disk from others that had its name."""
 
     @property
     def lasting(self) -> bool:
@@ -44,6 +51,26 @@ class Opened(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The reservations of a disk that was closed."""
+
+    spec: DiskSpec
+    born: int  #: 0: the disk is the golden image itself
+    reservations: Reservations
+
+
+def held(lun: Lun, disk: Opened, unit: Unit) -> Held | None:
+    """What a closed disk's reservations come to; None: there are none."""
+    state = unit.reservations.copy()
+    state.legacy = None
+    return Held(lun.disk, _born(disk), state) if state.generation else None
+
+
+def _born(disk: Opened) -> int:
+    return disk.notes.born if disk.notes is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
 class PoweredOn:
     """A unit, what it has to do at once, and what is to be told of it."""
 
@@ -52,8 +79,11 @@ class PoweredOn:
     trouble: str = ""
 
 
-def power_on(lun: Lun, disk: Opened, target_name: str) -> PoweredOn:
-    """The unit of a disk; never an exception over what it remembers or measures."""
+def power_on(lun: Lun, disk: Opened, target_name: str, before: Held | None = None) -> PoweredOn:
+    """The unit of a disk; never an exception over what it remembers or measures.
+
+    ``before`` counts when it is of this very disk, and not of one that was reset since.
+    """
     notes = disk.notes
     try:
         measured = disk.space() is not None
@@ -70,9 +100,15 @@ def power_on(lun: Lun, disk: Opened, target_name: str) -> PoweredOn:
         lasting=notes is not None and notes.lasting,
         measured=measured,
     )
-    if notes is None:
-        return PoweredOn(unit)
-    try:
-        return PoweredOn(unit, recall(unit, notes.left()))
-    except Exception as problem:  # DiskError, or ValueError for what nobody kept
-        return PoweredOn(unit, trouble=str(problem))
+    todo, trouble = None, ""
+    if notes is not None:
+        try:
+            todo = recall(unit, notes.left())
+        except Exception as problem:  # DiskError, or ValueError for what nobody kept
+            trouble = str(problem)
+    if before is not None and (before.spec, before.born) == (lun.disk, _born(disk)):
+        state = unit.reservations
+        if not state.persists and not before.reservations.persists:
+            state.become(before.reservations)
+        state.generation = before.reservations.generation  # no power on that anybody would see
+    return PoweredOn(unit, todo, trouble)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from netboot.iscsi import jobs
-from netboot.iscsi.lun import PoweredOn, power_on
+from netboot.iscsi.lun import Held, PoweredOn, held, power_on
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.server import Attach, Volume
 from netboot.iscsi.volume import Done, Tally
@@ -71,6 +71,7 @@ class OpenTargets:
         self._targets: dict[str, Target] = {}
         self._tallies: dict[str, Tally] = {}
         self._doors: dict[str, asyncio.Lock] = {}
+        self._held: dict[tuple[str, int], Held] = {}  #: of closed disks, by MAC and LUN
 
     def __iter__(self) -> Iterator[Target]:
         return iter(tuple(self._targets.values()))
@@ -109,7 +110,8 @@ class OpenTargets:
             for lun in admission.luns:
                 disk = await loop.run_in_executor(self._pool, self._attach, lun.disk)
                 try:
-                    on = await loop.run_in_executor(self._pool, power_on, lun, disk, name)
+                    before = self._held.get((mac, lun.number))
+                    on = await loop.run_in_executor(self._pool, power_on, lun, disk, name, before)
                 except BaseException:
                     disk.close()
                     raise
@@ -149,6 +151,8 @@ class OpenTargets:
         self.in_use(target)
         self._targets.pop(target.mac, None)
         loop = asyncio.get_running_loop()
+        for lun in target.luns:
+            self._hold(target, lun)
         for volume in dict.fromkeys(target.volumes.values()):
             if volume.jobs:
                 idle = asyncio.Event()
@@ -158,6 +162,15 @@ class OpenTargets:
                 await loop.run_in_executor(self._pool, volume.disk.close)
             except Exception as error:
                 volume.failed(error)
+
+    def _hold(self, target: Target, lun: Lun) -> None:
+        """Hold what a disk's reservations are, until it is opened again."""
+        unit = target.units.find(lun.number)
+        disk = target.volumes[lun_fields(lun.number)[0]].disk
+        found = held(lun, disk, unit) if unit is not None else None
+        self._held.pop((target.mac, lun.number), None)
+        if found is not None:
+            self._held[target.mac, lun.number] = found
 
     async def resize(self, mac: str, path: str, size: int) -> bool:
         """Let the disk with the overlay ``path`` grow, and every session at it know.

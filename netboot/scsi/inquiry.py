@@ -23,6 +23,8 @@ from netboot.scsi.unit import Unit, View
 VERSION_DESCRIPTORS = (0x00A0, 0x0960, 0x0460, 0x04C0)
 #: Peripheral qualifier 011b with type 1Fh: no unit here (SPC-4 section 6.4.2).
 NO_UNIT = 0x7F
+#: The target has several ports.
+MULTIP = 0x10
 
 
 def _padded(text: str, size: int) -> bytes:
@@ -37,8 +39,9 @@ def standard(unit: Unit | None) -> bytes:
         names = _padded("", 28)
     else:
         removable = 0x80 if unit.removable else 0
+        several = MULTIP if len(unit.ports) > 1 else 0
         # Version SPC-4; HISUP and response format 2; implicit TPGS, 3PC; CMDQUE.
-        head = bytes((0, removable, 6, 0x12, 91, 0x18, 0, 0x02))
+        head = bytes((0, removable, 6, 0x12, 91, 0x18, several, 0x02))
         names = _padded(unit.vendor, 8) + _padded(unit.product, 16) + _padded(unit.revision, 4)
     versions = struct.pack(">4H", *VERSION_DESCRIPTORS)
     return (head + names).ljust(58, b"\0") + versions.ljust(38, b"\0")

@@ -45,6 +45,10 @@ class Memory(Protocol):
     """A small text beside a disk's bytes, replaced as a whole (see ``notes``); in a worker."""
 
     @property
+    def born(self) -> int:
+        """What tells its disk from all that had its name before, or will have."""
+
+    @property
     def lasting(self) -> bool:
         """Whether it outlives a power cut, as its disk does, and not only a kill."""
 

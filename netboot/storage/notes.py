@@ -27,7 +27,7 @@ class Notes:
     def __init__(self, path: str, born: int, *, lasting: bool = True) -> None:
         self.path = path
         self.lasting = lasting
-        self._born = born
+        self.born = born
 
     def put(self, text: bytes) -> None:
         """Return when ``text`` is on stable storage in place of the last one; DiskError.
@@ -71,10 +71,10 @@ class Notes:
                 f"{self.path}: is damaged, so the reservations it kept, and whether the disk was "
                 "being sanitized, are lost; remove it when you have seen to that",
             )
-        return text if self._owner(head) == self._born else b""
+        return text if self._owner(head) == self.born else b""
 
     def _head(self, text: bytes, born: int | None = None) -> bytes:
-        owner = b"%x" % (self._born if born is None else born)
+        owner = b"%x" % (self.born if born is None else born)
         return b"%s of %s, CRC-32 %08x\n" % (_MAGIC, owner, zlib.crc32(text, zlib.crc32(owner)))
 
     @staticmethod

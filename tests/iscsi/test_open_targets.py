@@ -11,6 +11,8 @@ import pytest
 from netboot.iscsi.open_targets import OpenTargets
 from netboot.model import Admission, DiskSpec, Lun
 from netboot.scsi.action import Check, Reply
+from netboot.scsi.kept import Operation, encode
+from netboot.scsi.reservations import Reservations
 from netboot.scsi.sense import Code, Key, Sense
 from netboot.storage.disk import DiskError, Fault
 
@@ -28,6 +30,7 @@ class Rig:
         self._memory = memory
         self.disks: list[Any] = []
         self.broken = 99
+        self.dress: Callable[[Any], None] = lambda disk: None
         self.errors: list[tuple[str, str]] = []
         self.errands: set[asyncio.Task[None]] = set()
         self.targets = OpenTargets(
@@ -38,6 +41,7 @@ class Rig:
         if len(self.disks) == self.broken:
             raise OSError("the golden image has changed")
         self.disks.append(self._memory(spec.size))
+        self.dress(self.disks[-1])
         return self.disks[-1]
 
     def spawn(self, errand: Coroutine[Any, Any, None]) -> None:
@@ -229,5 +233,91 @@ def test_a_worker_that_fails_says_what_with(play: Any) -> None:
         await rig.until(lambda: len(heard) == 2)
         errors = {type(error) for _, error in heard}
         assert errors == {ZeroDivisionError, OSError} and not any(result for result, _ in heard)
+
+    play(scene)
+
+
+# What outlives the closing of a disk
+
+
+class Notes:
+    """What a disk remembers, in memory."""
+
+    def __init__(self, text: bytes | Exception = b"") -> None:
+        self.text = text
+        self.born = 5
+        self.lasting = True
+
+    def put(self, text: bytes) -> None:
+        self.text = text
+
+    def left(self) -> bytes:
+        if isinstance(self.text, Exception):
+            raise self.text
+        return self.text
+
+
+def test_registrations_are_held_while_a_disk_is_closed(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        target = await rig.targets.open(TWO)
+        for unit in target.units.units:
+            unit.reservations.register("iqn.x", 7 + unit.number)
+        await rig.targets.close(target)
+        again = await rig.targets.open(TWO)
+        assert [unit.reservations.keys["iqn.x"] for unit in again.units.units] == [7, 8]
+        for unit in again.units.units:
+            unit.reservations.register("iqn.x", 0)
+        await rig.targets.close(again)
+        third = await rig.targets.open(TWO)
+        assert not any(unit.reservations.keys for unit in third.units.units)
+        assert [unit.reservations.generation for unit in third.units.units] == [2, 2]
+        await rig.targets.close(third)
+        newer = replace(ONE, luns=(replace(ONE.luns[0], disk=replace(SPEC, generation=1)),))
+        fresh = await rig.targets.open(newer)
+        assert fresh.units.units[0].reservations.generation == 0
+
+    play(scene)
+
+
+def test_what_cannot_be_recalled_is_told_and_the_disk_is_open(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        notes = Notes(DiskError(Fault.MEDIUM, "ws1.scsi: is damaged"))
+        rig.dress = lambda disk: setattr(disk, "notes", notes)
+        target = await rig.targets.open(ONE)
+        assert rig.errors == [(MAC, "ws1.scsi: is damaged")]
+        assert target.tally.errors == 1
+        assert target.units.units[0].barred is None
+
+    play(scene)
+
+
+def test_a_sanitize_operation_goes_on_and_keeps_the_disk_open(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        notes = Notes(encode(Reservations(), Operation(31, bytes(511) + b"z")))
+        rig.dress = lambda disk: setattr(disk, "notes", notes)
+        target = await rig.targets.open(ONE)
+        (unit,) = target.units.units
+        assert unit.barred is not None and target.units.sanitizing
+        rig.targets.unused(target)
+        await rig.until(lambda: unit.barred is None)
+        assert notes.text == b"" and not target.units.sanitizing
+        await rig.until(lambda: rig.disks[0].calls[-1] == ("close",))
+        assert list(rig.targets) == []
+        assert bytes(rig.disks[0].data) == (bytes(511) + b"z") * 2048
+
+    play(scene)
+
+
+def test_a_sanitize_operation_whose_disk_is_closed_is_not_forgotten(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        text = encode(Reservations(), Operation(31, bytes(511) + b"z"))
+        notes = Notes(text)
+        rig.dress = lambda disk: setattr(disk, "notes", notes)
+        target = await rig.targets.open(ONE)
+        await rig.targets.close(target)
+        assert notes.text == text and rig.errors == []
+        again = await rig.targets.open(ONE)
+        await rig.until(lambda: again.units.units[0].barred is None)
+        assert notes.text == b""
 
     play(scene)

@@ -195,3 +195,10 @@ def test_inquiry_neither_meets_nor_takes_a_unit_attention(bench: Bench) -> None:
     bench.unit.resize(32 << 20)
     assert len(bench.data("12 00 00 00FF 00")) == 96
     assert bench.asc("00 00000000 00") == 0x2A09
+
+
+def test_a_target_of_several_ports_says_so(bench: Bench) -> None:
+    """MULTIP, byte 6 bit 4 (SPC-4 section 6.6.2)."""
+    assert bench.data("12 00 00 0024 00")[6] == 0
+    bench.unit.ports = (1, 7)
+    assert bench.data("12 00 00 0024 00")[6] == 0x10
