@@ -18,14 +18,17 @@ from netboot.iscsi import keys, wire
 from netboot.iscsi.answers import Answers
 from netboot.iscsi.login import Answer, Login, Request, Stage
 from netboot.iscsi.requests import Logout, Management, Requests
-from netboot.iscsi.session import READ, WRITE, Buffer, Session, Task
+from netboot.iscsi.session import FEW_TASKS, READ, WRITE, Buffer, Session, Task
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled, Transfers
 from netboot.iscsi.wire import BHS, FINAL, NO_TAG, Function, LoginStatus, Op, Reason
 from netboot.model import Admission, Knock, Portal
+from netboot.scsi.action import Status
 
 #: PDUs that came before a missing one are kept up to this many bytes.
 EARLY_LIMIT: Final = 1 << 20
+#: Bytes that may come before a login was answered, when there is nothing to be said.
+HELD_LIMIT: Final = 1 << 16
 #: By byte 1 of a SCSI Command: not bidirectional, for no command of ours is; and F is set where
 #: no data goes to us (section 11.3.1).
 _USUAL: Final = tuple(
@@ -92,6 +95,8 @@ class Connection:
                 if at < len(view):
                     at = self._parse(view, at)
                     self._tail += view[at:]
+            if self.held and len(self._tail) > HELD_LIMIT:
+                raise WireError("too much came before the answer to a login")
         except WireError as error:
             self._end(str(error))
         return events
@@ -281,6 +286,11 @@ class Connection:
         broken = self.transfers.begin(self.session, task)
         if broken is not None:
             self._events.append(broken)
+        elif len(self.session.tasks) <= FEW_TASKS:
+            return
+        elif (task.transfer is not None or len(task.data)) and self.session.laden():
+            self._events.pop()  # nobody hears of it
+            self.answers.complete(task, Status.TASK_SET_FULL)
 
     def _targets(self) -> Iterable[str]:
         admission = self.login.admission

@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 from netboot.iscsi.engine import Arrived, Connection, Event
 from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.server import Edge
-from netboot.iscsi.session import Task
+from netboot.iscsi.session import READING_LIMIT, Task
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.wire import Function
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Bytes waiting to be sent at which we stop reading, and at which we go on.
 HIGH_WATER: Final = 4 << 20
 LOW_WATER: Final = 1 << 20
+#: Events that may wait, for the initiator or for workers, before we stop reading.
+WAITING_LIMIT: Final = 512
 #: Buffers collected before they are sent although the chunk is not finished (IOV_MAX is 1024).
 GATHER: Final = 512
 #: Seconds a connection may take to log in.
@@ -68,7 +70,7 @@ class Peer(asyncio.BufferedProtocol):
         self._portal = portal
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._backlog: list[Event] = []  #: events that wait until the initiator reads
+        self._backlog: list[Event] = []  #: events that wait for the initiator or for workers
         self._full = False  #: the initiator does not take its answers
         self._why = ""
         self.engine: Connection
@@ -123,9 +125,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        backlog, self._backlog = self._backlog, []
-        self._guard(lambda: backlog)
-        self._read_on()
+        self._catch_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.address:  # nobody was told that it came
@@ -200,8 +200,31 @@ class Peer(asyncio.BufferedProtocol):
         if self.engine.ended:
             self._finish()
             transport.close()
+        elif self._backlog and not self._blocked():
+            self._catch_up()
 
     # Events.
+
+    def _blocked(self) -> bool:
+        """Whether no more commands are begun: the initiator does not take its answers, or is
+        owed so much already that they would not fit in what a session may have."""
+        return self._full or self.engine.session.reading > READING_LIMIT
+
+    def _catch_up(self) -> None:
+        """Handle what has waited, as far as it goes."""
+        backlog, self._backlog = self._backlog, []
+        self._guard(lambda: backlog)
+        self._read_on()
+
+    def _put_off(self, event: Event) -> None:
+        """Let an event wait, and all that come behind it."""
+        if isinstance(event, Task):
+            self.engine.defer(event)
+        elif isinstance(event, Filled):
+            event.keep()
+        self._backlog.append(event)
+        if len(self._backlog) >= WAITING_LIMIT:
+            self._read_no_more()
 
     def _read_no_more(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -210,6 +233,8 @@ class Peer(asyncio.BufferedProtocol):
     def _read_on(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
+            return
+        if len(self._backlog) >= WAITING_LIMIT:
             return
         if not (self._full or self.closed or self.engine.held):
             transport.resume_reading()
@@ -238,16 +263,17 @@ class Peer(asyncio.BufferedProtocol):
 
     def _handle(self, events: Iterable[Event]) -> None:
         edge = self.edge
-        out = self.engine.answers
+        out, session = self.engine.answers, self.engine.session
         for event in events:
             if self._full or self._backlog:
-                if isinstance(event, Task | Filled):
-                    event.keep()
-                self._backlog.append(event)
+                self._put_off(event)
             elif self.closed:
                 return
             elif type(event) is Task:
                 assert edge is not None
+                if session.reading > READING_LIMIT:
+                    self._put_off(event)
+                    continue
                 edge.task(event)
                 if len(out.out) > GATHER or event.edtl > 0xFFFF:
                     self.send()

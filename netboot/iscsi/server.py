@@ -33,6 +33,8 @@ Attach: TypeAlias = Callable[[DiskSpec], Disk]
 GOOD: Final = int(Status.GOOD)
 #: Bytes that WRITE SAME repeats its pattern into at a time.
 FILL_CHUNK: Final = 1 << 20
+#: Workers busy with a disk at which blocks are not fetched for later any more.
+PREFETCHES: Final = 4
 #: While these run, a fault below is a fault of reading.
 READING: Final = (do.Read, do.Verify, do.Prefetch, do.Extents, do.Compare, do.Merge)
 
@@ -194,7 +196,7 @@ class Edge(Ending):
                     self._look(task, volume, action, taken)
                 case do.Prefetch():
                     known = disk.resident(action.offset, action.length)
-                    if not known:
+                    if not known and volume.jobs < PREFETCHES:
                         volume.work(lambda: disk.read(action.offset, action.length), _ignored)
                     self.status(task, volume, Status.CONDITION_MET if known else GOOD, taken)
                 case do.Extents():
@@ -214,6 +216,10 @@ class Edge(Ending):
 
     def _take(self, task: Task, volume: Volume, action: do.Write | do.Collect) -> Buffer | None:
         """A command's write data when it is here; else ``filled`` will bring it."""
+        session = self.engine.session
+        if isinstance(action, do.Collect) and not session.may_gather(task, action.length):
+            self.status(task, volume, Status.TASK_SET_FULL)
+            return None
         data = self.engine.solicit(task, action.length)
         if data is None:
             self.wait(task, volume)
@@ -239,7 +245,9 @@ class Edge(Ending):
             return
 
         def done(parts: Any, error: Exception | None) -> None:
+            session.reading -= need
             if task.aborted:
+                self._send()  # others may have waited for this to end
                 return
             if error is not None:
                 self.fail(task, volume, error, writing=False)
@@ -248,6 +256,8 @@ class Edge(Ending):
                 self.finish(task, volume)
             self._send()
 
+        session = self.engine.session
+        session.reading += need
         self.wait(task, volume)
         volume.work(lambda: disk.read(offset, need), done)
 
@@ -269,6 +279,7 @@ class Edge(Ending):
             if volume.tasks.running:
                 self.finish(task, volume)
             return
+        task.data = b""  # it is written: nobody needs it any more
         self.wait(task, volume)
         volume.flush(lambda error: self._flushed(task, volume, error, taken))
 

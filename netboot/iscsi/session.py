@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from netboot.iscsi import wire
+from netboot.iscsi import keys, wire
 from netboot.iscsi.keys import Parameters
 from netboot.iscsi.target import Identity
 
@@ -20,6 +20,14 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 WINDOW: Final = 128
 #: Bytes of solicited write data a session may have on its way at any time.
 SOLICITED_LIMIT: Final = 8 << 20
+#: Bytes of write data that came unasked and may wait for their tasks: beyond it a command with
+#: such data ends with TASK SET FULL. So many tasks cannot hold more.
+HELD_LIMIT: Final = 16 << 20
+FEW_TASKS: Final = HELD_LIMIT // keys.OUR_FIRST_BURST
+#: Bytes that commands may gather as a whole before they are done (parameters, data to compare).
+GATHERED_LIMIT: Final = 32 << 20
+#: Bytes that workers may be reading for a session before its next command has to wait.
+READING_LIMIT: Final = 16 << 20
 
 READ: Final = 0x40
 WRITE: Final = 0x20
@@ -122,6 +130,8 @@ class Session:
     #: Whole PDUs behind a gap, by CmdSN; an empty one for a command that was aborted unseen.
     early: dict[int, bytes] = field(default_factory=dict)
     solicited: int = 0
+    reading: int = 0  #: bytes that workers are reading, or have read, and nobody was sent yet
+    gathered: dict[Task, int] = field(default_factory=dict)  #: bytes, of tasks some of which ended
     window: int = WINDOW
     _tag: int = 0
 
@@ -163,6 +173,26 @@ class Session:
         if self.expected(cmd_sn) is False or not wire.after(before, cmd_sn):
             return False
         self.early[cmd_sn] = b""
+        return True
+
+    def laden(self) -> bool:
+        """Whether pending tasks hold, or may get unasked, as much write data as there may be."""
+        if len(self.tasks) <= FEW_TASKS:
+            return False
+        held, first = 0, self.parameters.first_burst
+        for task in self.tasks.values():
+            held += len(task.data)
+            if (transfer := task.transfer) is not None:
+                held += min(first, task.edtl) if transfer.unsolicited else len(transfer.burst)
+        return held > HELD_LIMIT
+
+    def may_gather(self, task: Task, length: int) -> bool:
+        """Whether ``task`` may gather ``length`` bytes before it is done; one always may."""
+        there = {old: size for old, size in self.gathered.items() if self.tasks.get(old.itt) is old}
+        if there and sum(there.values()) + length > GATHERED_LIMIT:
+            self.gathered = there
+            return False
+        self.gathered = {**there, task: length}
         return True
 
     def next_tag(self) -> int:
