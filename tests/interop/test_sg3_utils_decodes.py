@@ -6,13 +6,15 @@ These programs decode hex from their standard input; they share no line with us.
 import re
 import struct
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from netboot.scsi.action import Extents, Reply
+from netboot.scsi.action import Extents, Reply, Space
 from netboot.scsi.commands import COMMANDS, Command
 from netboot.scsi.inquiry import naa, standard, vital
 from netboot.scsi.primary import lun_fields
+from netboot.scsi.sanitize import IN_PROGRESS
 from netboot.scsi.sense import READ_FAULTS, WRITE_FAULTS, Code, Key, Sense, miscompare
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
@@ -131,6 +133,39 @@ def test_logical_block_provisioning() -> None:
         "Provisioning type: 2 (thin provisioned)",
     )
     expect(page(unit(thin=False), 0xB2), "(LBPU): 0", "(LBPRZ): 0")
+    expect(page(unit(), 0xB2), "Threshold exponent: 0")
+    expect(page(unit(measured=True), 0xB2), "Threshold exponent: 11")
+
+
+def logged(code: int, subpage: int = 0) -> str:
+    """A log page of a disk that takes 5 MiB, with 900 MiB for more, as sg_logs reads it."""
+    units = LogicalUnits([unit(measured=True)])
+    nexus = units.attach("iqn.x")
+    units.execute(nexus, 0, bytes(16))
+    cdb = struct.pack(">BBBBxHHB", 0x4D, 0, 0x40 | code, subpage, 0, 512, 0)
+    action = units.execute(nexus, 0, cdb)
+    if isinstance(action, Space):
+        action = action.then(5 << 20, 900 << 20)
+    assert isinstance(action, Reply)
+    return decode(action.data, "sg_logs", "--in=-", "--no_inq", "--pcb")
+
+
+def test_log_pages() -> None:
+    text = logged(0x00)
+    expect(text, "Supported log pages", "0x00 Supported log pages")
+    expect(text, "0x0c Logical block provisioning", "0x2f Informational exceptions")
+    listed = re.findall(r"^ *0x(..)(?:,0x(..))? ", logged(0x00, 0xFF), re.MULTILINE)
+    assert listed == [(page, sub) for page in ("00", "0c", "2f") for sub in ("", "ff")]
+
+
+def test_log_page_of_the_space() -> None:
+    text = logged(0x0C)
+    expect(text, "Logical block provisioning page", "resource count: 900", "resource count: 5")
+    expect(text, "Scope: dedicated to lu", "Scope: not dedicated to lu")
+
+
+def test_log_page_of_exceptions() -> None:
+    expect(logged(0x2F), "IE asc = 0x0, ascq = 0x0")
 
 
 def spoken(code: int) -> str:
@@ -161,6 +196,10 @@ def test_additional_sense_codes_have_the_names_we_gave_them(code: Code) -> None:
         (miscompare(0x1234), ("Sense key: Miscompare", "1234")),
         (WRITE_FAULTS["space"], ("Sense key: Data Protect", "Space allocation failed")),
         (READ_FAULTS["medium"], ("Sense key: Medium Error", "Unrecovered read error")),
+        (
+            replace(IN_PROGRESS, progress=0x8000),
+            ("Sense key: Not Ready", "sanitize in progress", "Progress indication: 50.00%"),
+        ),
     ],
 )
 def test_sense(form: str, sense: Sense, lines: tuple[str, ...]) -> None:

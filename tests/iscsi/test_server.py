@@ -443,3 +443,119 @@ def test_a_broken_task_among_those_that_wait(bench: Any) -> None:
     assert sense(status) == (0x0B, 0x0C0C)
     bench.workers.work()
     assert len(session.later()) == 1 and not bench.volume.tasks.all()
+
+
+# What is remembered, measured, sanitized
+
+
+REGISTER = struct.pack(">BBB2xIB", 0x5F, 0, 0, 24, 0)
+WITH_APTPL = struct.pack(">QQ4xBxH", 0, 0xA1, 1, 0)
+ERASE = b"\x48\x82" + bytes(8)  # BLOCK ERASE with IMMED
+
+
+def remembering(make: Any) -> tuple[Any, list[bytes]]:
+    """A bench whose disk remembers, and what it was given to remember."""
+    bench = make(remembers=True)
+    kept: list[bytes] = []
+    bench.volume.remember = kept.append
+    return bench, kept
+
+
+def test_a_registration_is_answered_when_it_is_kept(bench: Any) -> None:
+    bench, kept = remembering(type(bench))
+    session = bench.session()
+    ask = session.initiator.command(REGISTER, 24, flags=0xA1, data=WITH_APTPL)
+    assert session.say(ask) == [] and kept == []
+    bench.workers.work()
+    (pdu,) = session.later()
+    assert good(pdu) and b"161" in kept[0]
+    assert not bench.volume.tasks.running and not session.engine.session.tasks
+
+
+def test_a_registration_that_is_aborted_holds_all_the_same(bench: Any) -> None:
+    """It is kept, so that it must not be unknown to the unit until the next power cut."""
+    bench, kept = remembering(type(bench))
+    session = bench.session()
+    session.say(session.initiator.command(REGISTER, 24, flags=0xA1, data=WITH_APTPL))
+    (task,) = session.engine.session.tasks.values()
+    session.edge.abort(task)
+    bench.workers.work()
+    assert session.later() == [] and len(kept) == 1
+    assert list(bench.unit.reservations.keys.values()) == [0xA1]
+
+
+def test_the_space_is_asked_of_a_worker(bench: Any) -> None:
+    bench = type(bench)(measured=True)
+    bench.volume.space = lambda: (5 << 20, 9 << 20)
+    session = bench.session()
+    cdb = bytes.fromhex("4D 00 4C 00 00 0000 00FF 00")
+    assert session.say(session.initiator.command(cdb, 255, flags=0xC1)) == []
+    bench.workers.work()
+    (pdu,) = session.later()
+    assert struct.unpack_from(">I8xI", pdu.data, 8) == (9, 5)
+
+    def broken() -> tuple[int, int]:
+        raise DiskError(Fault.MEDIUM, "EIO")
+
+    bench.volume.space = broken
+    session.say(session.initiator.command(cdb, 255, flags=0xC1))
+    bench.workers.work()
+    assert sense(session.later()[0]) == (3, 0x1100)
+
+
+def test_an_immediate_sanitize_is_answered_before_it_is_done(bench: Any) -> None:
+    bench, kept = remembering(type(bench))
+    session = bench.session()
+    fill(bench)
+    assert session.say(session.initiator.command(ERASE)) == []
+    bench.workers.work(1)  # what is under way is kept
+    (pdu,) = session.later()
+    assert good(pdu) and len(kept) == 1 and b"sanitize" in kept[0]
+    (busy,) = session.say(session.initiator.read(0, 1))
+    assert sense(busy) == (2, 0x041B)
+    bench.workers.work()
+    assert session.later() == [] and kept[1:] == [b""]
+    assert not any(bench.disk.data)
+    assert session.say(session.initiator.read(0, 1))[0].opcode == 0x25
+
+
+def test_a_sanitize_ends_what_the_others_have_under_way(bench: Any) -> None:
+    one, two = bench.session(), bench.session("ImmediateData=No", isid=b"\x40\0\0\0\0\2")
+    (r2t,) = two.say(two.initiator.write(0, 8))
+    bench.disk.cold = True
+    assert two.say(two.initiator.read(0, 1)) == []
+    bench.disk.cold = False
+    (pdu,) = one.say(one.initiator.command(ERASE))
+    assert good(pdu)
+    (read,) = two.later()  # the read at once; the write when its data has come (RFC 7143 11.4.2)
+    assert sense(read) == (2, 0x041B)
+    (write,) = two.say(two.initiator.data_out(r2t.itt, r2t.word20, 0, 0, b"L" * 4096))
+    assert write.itt == r2t.itt and sense(write) == (2, 0x041B)
+    bench.workers.work()
+    assert one.later() == two.later() == []
+    assert not any(bench.disk.data)
+    assert not [call for call in bench.disk.calls if call[0] == "write"]
+
+
+def test_a_session_that_ends_does_not_end_its_sanitize(bench: Any) -> None:
+    session = bench.session()
+    fill(bench)
+    session.say(session.initiator.command(b"\x48\x02" + bytes(8)))
+    session.edge.close()
+    bench.workers.work()
+    assert session.later() == []
+    assert not any(bench.disk.data) and bench.unit.barred is None
+
+
+def test_switching_the_cache_off_flushes_it(bench: Any) -> None:
+    session = bench.session()
+    page = bytes(4) + bytes.fromhex("08 12 00") + bytes(17)
+    cdb = bytes((0x15, 0x10, 0, 0, len(page), 0))
+    ask = session.initiator.command(cdb, len(page), flags=0xA1, data=page)
+    assert session.say(ask) == []
+    bench.workers.work()
+    assert good(session.later()[0]) and bench.disk.calls[-1] == ("flush",)
+    assert session.say(session.initiator.write(0, 1, bytes(512))) == []
+    bench.workers.work()
+    assert good(session.later()[0])
+    assert [call[0] for call in bench.disk.calls[-2:]] == ["write", "flush"]

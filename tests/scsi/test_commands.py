@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -577,3 +578,32 @@ def test_a_collect_is_never_longer_than_what_was_announced(bench: Bench) -> None
     for good, data, _, _, _ in EXAMPLES.values():
         action = bench.run(good, edtl=len(data or b""))
         assert not isinstance(action, Collect) or action.length <= len(data or b"")
+
+
+# CDB usage data is the truth (SPC-4 section 6.35.3)
+
+
+def seen(action: object) -> object:
+    """An action without what cannot be compared."""
+    if not is_dataclass(action):
+        return action
+    return type(action), [
+        getattr(action, field.name)
+        for field in fields(action)
+        if not callable(getattr(action, field.name))
+    ]
+
+
+@ROWS
+def test_a_bit_that_is_not_in_the_usage_data_changes_nothing(row: Command) -> None:
+    good, data, *_ = EXAMPLES[row.name]
+    cdb = bytes.fromhex(good)
+    wanted = seen(Bench().run(cdb, data=data))
+    for byte in range(1, row.size):
+        for bit in range(8):
+            named = row.service_action is not None and byte == 1 and bit < 5
+            if named or row.usage[byte] & 1 << bit:
+                continue
+            other = bytearray(cdb)
+            other[byte] ^= 1 << bit
+            assert seen(Bench().run(bytes(other), data=data)) == wanted, (byte, bit)
