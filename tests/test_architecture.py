@@ -30,6 +30,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.iscsi.peer", 4),
     ("netboot.iscsi.portal", 4),
     ("netboot.iscsi.open_targets", 4),
+    ("netboot.iscsi.listening", 4),
     ("netboot.iscsi.compare", 3),
     ("netboot.iscsi.ending", 3),
     ("netboot.iscsi.jobs", 3),

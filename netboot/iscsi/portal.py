@@ -6,17 +6,15 @@ out anybody but its own older sessions, and never send firmware what it did not 
 """
 
 import asyncio
-import errno
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-from netboot.errors import ConfigError
 from netboot.iscsi.engine import Arrived
+from netboot.iscsi.listening import BACKLOG, listen
 from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.server import Attach, Edge
@@ -31,7 +29,6 @@ RECEIVE_BUFFER: Final = 512 << 10
 #: Connections that have not logged in yet, and discovery sessions, which anybody may have; the
 #: oldest gives way.
 HALF_OPEN_LIMIT: Final = 512
-BACKLOG: Final = 1024
 #: Seconds that connections have to end when the portals stop.
 STOP_TIMEOUT: Final = 5.0
 #: Seconds that operating systems have to log out before a planned end of their sessions. A
@@ -105,29 +102,12 @@ class Portals:
         ConfigError when one of the addresses cannot be had; then none is listened on.
         """
         loop = asyncio.get_running_loop()
-        socks: list[socket.socket] = []
-        try:
-            for portal in portals:
-                socks.append(_bound(portal))
-            self.portals = tuple(
-                replace(portal, port=int(sock.getsockname()[1]))
-                for portal, sock in zip(portals, socks, strict=True)
-            )
-            self._targets.ports = tuple(sorted({portal.group for portal in self.portals}))
-            for portal, sock in zip(self.portals, socks, strict=True):
-                self._servers.append(
-                    await loop.create_server(
-                        lambda portal=portal: Peer(self, portal),  # type: ignore[misc]
-                        sock=sock,
-                        backlog=BACKLOG,
-                    )
-                )
-        except BaseException:
-            for server in self._servers:
-                server.close()
-            for sock in socks:
-                sock.close()
-            raise
+        found = listen(portals)
+        self.portals = tuple(portal for portal, _ in found)
+        self._targets.ports = tuple(sorted({portal.group for portal in self.portals}))
+        for portal, sock in found:
+            made = partial(Peer, self, portal)
+            self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
         return self.portals
 
     async def stop(self) -> None:
@@ -369,30 +349,3 @@ async def _gone(peers: Iterable[Peer], patience: float) -> None:
     finally:
         for task in waiting:
             task.cancel()
-
-
-def _bound(portal: Portal) -> socket.socket:
-    """A socket at this address; ConfigError says why it cannot be had, and what to do."""
-    family = socket.AF_INET6 if ":" in portal.address else socket.AF_INET
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((portal.address, portal.port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        advice = (
-            "give an interface that address, or take it out of iscsi.portals"
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-            else f"stop who has it (ss -ltnp 'sport = :{portal.port}' names it), "
-            "or change iscsi.port or iscsi.portals"
-        )
-        raise ConfigError(
-            f"iSCSI cannot listen on {portal.address} port {portal.port}: "
-            f"{os.strerror(error.errno or 0)}: {advice}"
-        ) from error
-    return sock

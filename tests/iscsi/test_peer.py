@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.engine import Arrived
-from netboot.iscsi.peer import GATHER, GIVE_UP, HIGH_WATER, Peer
+from netboot.iscsi.peer import GATHER, GIVE_UP, HIGH_WATER, WAITING_LIMIT, Peer
 from netboot.iscsi.server import Edge
+from netboot.iscsi.session import READING_LIMIT
 from netboot.model import Admission, Knock, Portal
 
 PORTAL = Portal("192.168.77.1", 3260)
@@ -324,6 +325,95 @@ def test_a_mistake_of_ours_is_logged_and_ends_the_connection(
             rig.say(rig.initiator.read(0, 1))
         assert rig.peer.closed and rig.transport.closing
         assert "a session of iqn.a failed" in caplog.text
+
+    play(scene)
+
+
+@pytest.mark.parametrize("method", ["receive", "admit", "establish", "refuse"])
+def test_a_mistake_in_the_parser_ends_the_connection_too(
+    play: Any, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """Otherwise the loop would end the protocol, and nobody would hear why."""
+
+    def scene(rig: Rig) -> None:
+        rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t"))
+        if method in ("establish", "refuse"):
+            rig.peer.admit(Admission(0, "m", "t"))
+        setattr(rig.peer.engine, method, lambda *_: 1 // 0)
+        steps = {
+            "receive": lambda: rig.say(bytes(48)),
+            "admit": lambda: rig.peer.admit(Admission(0, "m", "t")),
+            "establish": lambda: rig.peer.establish(None, 1),
+            "refuse": lambda: rig.peer.refuse(0x0302, "no"),
+        }
+        with caplog.at_level(logging.ERROR):
+            steps[method]()
+        assert rig.peer.closed and rig.transport.closing
+        assert "failed" in caplog.text and "ZeroDivisionError" in caplog.text
+
+    play(scene)
+
+
+def test_who_is_gone_is_neither_admitted_nor_asked_to_leave(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "TargetName=t"))
+        rig.peer.connection_lost(None)
+        assert rig.peer.gone.is_set()
+        rig.peer.admit(Admission(0, "m", "t"))
+        rig.peer.refuse(0x0302, "no")
+        rig.peer.ask_to_leave(3)
+        assert rig.take() == [] and [heard[0] for heard in rig.house.heard][-1] == "left"
+
+    play(scene)
+
+
+def test_an_operating_system_is_asked_to_log_out(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.peer.ask_to_leave(3)
+        (message,) = rig.take()
+        assert (message.opcode, message.raw[36]) == (0x32, 1) and not rig.peer.closed
+
+    play(scene)
+
+
+def test_commands_wait_while_too_much_is_being_read(play: Any) -> None:
+    """Pings go on; what waits runs in its order when the workers have caught up."""
+
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.bench.disk.cold = True
+        limit = READING_LIMIT // (1 << 20)
+        reads = [rig.initiator.read(0, 2048) for _ in range(limit + 3)]
+        ping = rig.initiator.request(0x00, word20=0xFFFFFFFF)
+        assert [pdu.opcode for pdu in rig.say(*reads, ping)] == [0x20]
+        assert rig.peer.engine.session.reading == (limit + 1) << 20
+        assert len(rig.bench.workers.jobs) == limit + 1 and rig.transport.reading
+        abort = rig.initiator.request(0x02, 0x81, word20=rig.initiator.itt - 1, immediate=True)
+        assert rig.say(abort) == []  # in its turn
+        rig.bench.workers.work()
+        answers = rig.take()
+        assert [pdu.byte2 for pdu in answers if pdu.opcode == 0x22] == [0]
+        done = [pdu.itt for pdu in answers if pdu.opcode == 0x25 and pdu.flags & 1]
+        assert done == sorted(done) and len(done) == limit + 2  # but the one that was aborted
+        assert rig.peer.engine.session.reading == 0 and not rig.peer.engine.session.tasks
+
+    play(scene)
+
+
+def test_reading_stops_when_too_many_events_wait(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        rig.bench.disk.cold = True
+        rig.say(*(rig.initiator.read(0, 2048) for _ in range(20)))
+        abort = rig.initiator.request(0x02, 0x81, word20=7, immediate=True)
+        rig.say(abort * (WAITING_LIMIT - 4))
+        assert rig.transport.reading
+        rig.say(abort)
+        assert not rig.transport.reading
+        rig.bench.workers.work()
+        assert rig.transport.reading
+        assert len([pdu for pdu in rig.take() if pdu.opcode == 0x22]) == WAITING_LIMIT - 3
 
     play(scene)
 

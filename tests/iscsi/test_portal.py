@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +31,12 @@ class Client:
         self.initiator = initiator
         self.pdus = pdus
         self.isid = isid
+        self.welcome = b""  #: the text of the login response
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
-    async def connect(self, port: int) -> "Client":
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+    async def connect(self, port: int, host: str = "127.0.0.1") -> "Client":
+        self.reader, self.writer = await asyncio.open_connection(host, port)
         return self
 
     async def answer(self) -> Any:
@@ -48,12 +49,15 @@ class Client:
         self.writer.write(pdu)
         return await self.answer()
 
-    async def login(self, port: int, *pairs: str, name: str = "iqn.a:b") -> Any:
-        await self.connect(port)
+    async def login(
+        self, port: int, *pairs: str, name: str = "iqn.a:b", host: str = "127.0.0.1"
+    ) -> Any:
+        await self.connect(port, host)
         keys = pairs or (f"TargetName={TARGET}", "SessionType=Normal", "ImmediateData=Yes")
         answer = await self.say(
             self.initiator.login(0x87, f"InitiatorName={name}", *keys, isid=self.isid)
         )
+        self.welcome = answer.data
         return int.from_bytes(answer.raw[36:38], "big")
 
     async def ready(self) -> "Client":
@@ -125,11 +129,10 @@ def play(
 ) -> Callable[[Scene], House]:
     """Runs a scene against a portal, and stops the portal in the end."""
 
-    def run(scene: Scene) -> House:
+    def run(scene: Scene, portals: Sequence[Portal] = (Portal("127.0.0.1", 0),)) -> House:
         async def main() -> House:
             house = House(memory, initiator, pdus)
-            (here,) = await house.portal.start([Portal("127.0.0.1", 0)])
-            house.port = here.port
+            house.port = (await house.portal.start(portals))[0].port
             try:
                 await scene(house)
             finally:
@@ -367,17 +370,15 @@ def test_stopping_refuses_the_newcomers_and_closes_the_rest(play: Any) -> None:
     assert play(scene).disks[0].calls[-1] == ("close",)
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
-    async def main() -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
-            portal = Portals(lambda spec: None, None, lambda report: None)  # type: ignore[arg-type, return-value]
-            with pytest.raises(ConfigError, match=f"port {port}: Address already in use"):
-                await portal.start([Portal("127.0.0.1", port)])
+def test_an_address_that_cannot_be_had_is_one_clear_line(play: Any) -> None:
+    async def scene(house: House) -> None:
+        other = Portals(house.attach, house.admit, house.reports.append)
+        with pytest.raises(ConfigError, match=f"port {house.port}: Address already in use"):
+            await other.start([Portal("127.0.0.1", 0), Portal("127.0.0.1", house.port)])
+        assert other.portals == ()
+        await other.stop()
 
-    asyncio.run(main())
+    play(scene)
 
 
 def test_garbage_ends_its_own_connection_only(play: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -525,3 +526,207 @@ def test_a_hundred_connections_share_one_receive_buffer(play: Any) -> None:
         assert got == [bytes([n]) for n in range(100)]
 
     assert len(play(scene).disks) == 1
+
+
+# Several portals.
+
+THREE = (Portal("127.0.0.1", 0, 1), Portal("127.0.0.2", 0, 2), Portal("::1", 0, 2))
+
+
+def test_every_portal_leads_to_the_disk_and_names_its_group(play: Any) -> None:
+    async def scene(house: House) -> None:
+        for number, portal in enumerate(house.portal.portals):
+            client = house.client(struct.pack(">HI", 2, number))
+            assert await client.login(portal.port, host=portal.address) == 0
+            assert f"TargetPortalGroupTag={portal.group}\0".encode() in client.welcome
+            await client.ready()
+            assert (await client.say(client.initiator.read(0, 1))).opcode == 0x25
+            vpd = await client.say(
+                client.initiator.command(b"\x12\1\x83\xff\xff\0", 0xFFFF, flags=0xC1)
+            )
+            assert f"{TARGET},t,0x{portal.group:04x}\0".encode() in vpd.data
+        assert house.portal.sessions == 3
+
+    house = play(scene, THREE)
+    assert len(house.disks) == 1
+    assert [knock.address for knock in house.knocks] == ["127.0.0.1", "127.0.0.1", "::1"]
+
+
+def test_discovery_tells_of_all_portals_of_the_own_target(play: Any) -> None:
+    async def scene(house: House) -> None:
+        portal = house.portal.portals[2]
+        client = house.client()
+        assert await client.login(portal.port, "SessionType=Discovery", host=portal.address) == 0
+        ask = client.initiator.request(0x04, word20=0xFFFFFFFF, data=b"SendTargets=All\0")
+        lines = [f"TargetName={TARGET}", *(f"TargetAddress={x}" for x in house.portal.portals)]
+        assert (await client.say(ask)).data == "".join(f"{line}\0" for line in lines).encode()
+        assert lines[3] == f"TargetAddress=[::1]:{portal.port},2"
+
+    play(scene, THREE)
+
+
+def test_reinstatement_is_within_a_portal_group(play: Any) -> None:
+    """RFC 7143 sections 4.4.3 and 6.3.5: the tag is part of the nexus, the portal is not."""
+
+    async def scene(house: House) -> None:
+        first, second, third = house.portal.portals
+        one, two, again = house.client(), house.client(), house.client()
+        assert await one.login(first.port) == 0
+        assert await two.login(second.port, host=second.address) == 0
+        assert house.portal.sessions == 2
+        assert await again.login(third.port, host=third.address) == 0
+        assert await two.gone()
+        await one.ready()
+        await again.ready()
+        assert house.portal.sessions == 2
+
+    play(scene, THREE)
+
+
+# Limits.
+
+
+def test_an_initiators_own_oldest_sessions_give_way_to_its_newest(play: Any) -> None:
+    """An iPXE in a boot loop leaves one behind at each turn."""
+
+    async def scene(house: House) -> None:
+        house.portal.limits = SessionLimits(100, 3)
+        clients = [house.client(struct.pack(">HI", 2, n)) for n in range(5)]
+        for client in clients:
+            assert await client.login(house.port) == 0
+        assert await clients[0].gone() and await clients[1].gone()
+        assert house.portal.sessions == 3
+        for client in clients[2:]:
+            await client.ready()
+
+    house = play(scene)
+    leaving = [report.detail for report in house.reports if report.kind is Kind.LOGOUT]
+    assert leaving[:2] == ["the same initiator has too many sessions"] * 2
+
+
+@pytest.mark.parametrize("limits", [SessionLimits(2, 16), SessionLimits(100, 2)])
+def test_nobody_throws_out_another(play: Any, limits: SessionLimits) -> None:
+    async def scene(house: House) -> None:
+        house.portal.limits = limits
+        old = [house.client(), house.client(b"\0\2\x3d\0\0\2")]
+        assert [await old[0].login(house.port), await old[1].login(house.port, name="iqn.c")] == [
+            0,
+            0,
+        ]
+        new = house.client(b"\0\2\x3d\0\0\3")
+        assert await new.login(house.port, name="iqn.new") == 0x0302
+        assert await new.gone()
+        for client in old:
+            await client.ready()
+        assert await house.client().login(house.port) == 0  # reinstatement needs no room
+        await house.until(lambda: house.portal.sessions == 2)
+        assert await house.client(b"\0\2\x3d\0\0\4").login(house.port, name="iqn.c") == 0
+        assert await old[1].gone()
+
+    house = play(scene)
+    (refusal,) = [report for report in house.reports if report.kind is Kind.ERROR]
+    assert refusal.initiator == "iqn.new" and "as many sessions as there may be" in refusal.detail
+
+
+def test_limits_that_were_lowered_throw_out_nobody_for_a_refusal(play: Any) -> None:
+    async def scene(house: House) -> None:
+        clients = [house.client(struct.pack(">HI", 2, n)) for n in range(4)]
+        for number, client in enumerate(clients):
+            assert await client.login(house.port, name=f"iqn.{number // 3}") == 0
+        house.portal.limits = SessionLimits(100, 2)
+        assert await house.client(b"\0\2\x3d\0\0\7").login(house.port, name="iqn.1") == 0x0302
+        assert house.portal.sessions == 4
+        assert await house.client(b"\0\2\x3d\0\0\7").login(house.port, name="iqn.0") == 0
+        assert house.portal.sessions == 2
+        await clients[3].ready()
+
+    play(scene)
+
+
+def test_who_finds_no_room_leaves_the_disk_as_it_was(play: Any) -> None:
+    """The disk was opened for it, and closes again."""
+
+    async def scene(house: House) -> None:
+        house.portal.limits = SessionLimits(0, 1)
+        assert await house.client().login(house.port) == 0x0302
+        await house.until(lambda: house.disks[0].calls == [("close",)])
+
+    play(scene)
+
+
+# Going elsewhere, and leaving.
+
+
+def test_a_redirect_is_the_first_answer(play: Any) -> None:
+    async def scene(house: House) -> None:
+        moved = Admission(0x0101, MAC, TARGET, detail="drained", redirect="192.0.2.2:3260")
+        house.admission = moved
+        client = house.client()
+        assert await client.login(house.port) == 0x0101
+        assert client.welcome == b"TargetAddress=192.0.2.2:3260\0"
+        assert await client.gone()
+
+    assert play(scene).disks == []
+
+
+LINUX, IPXE, EDK2 = b"\0\2\x3d\0\0\1", b"\x40\0\x27\x23ab", b"\0RT\0\x12\x34"
+
+
+def test_a_planned_stop_asks_operating_systems_to_log_out(play: Any) -> None:
+    async def scene(house: House) -> None:
+        house.systems.add(LINUX.hex())
+        linux, others = house.client(LINUX), [house.client(IPXE), house.client(EDK2)]
+        for client in (linux, *others):
+            assert await client.login(house.port) == 0
+            await client.ready()
+        stopping = asyncio.ensure_future(house.portal.stop())
+        message = await linux.answer()
+        assert (message.opcode, message.raw[36], message.raw[42:44]) == (0x32, 1, b"\0\3")
+        late = house.client(LINUX)
+        assert await late.login(house.port) == 0x0302  # it logs in again, and waits
+        # Until it has gone, everybody is served.
+        assert (await linux.say(linux.initiator.write(0, 1, b"l" * 512))).byte3 == 0
+        assert (await others[0].say(others[0].initiator.read(0, 1))).data == b"l" * 512
+        assert (await linux.say(linux.initiator.request(0x06))).opcode == 0x26
+        await asyncio.wait_for(stopping, 2)  # sooner than the time it was given
+        for client in others:  # nothing came that they had not asked for
+            with contextlib.suppress(ConnectionResetError):
+                assert await client.reader.read() == b""
+
+    house = play(scene)
+    assert house.disks[0].calls[-1] == ("close",)
+    assert next(r.detail for r in house.reports if r.kind is Kind.LOGOUT) == "logout"
+
+
+def test_who_does_not_log_out_is_not_waited_for_long(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Linux whose initramfs attached the disk has nobody to hear the request."""
+    monkeypatch.setattr(module, "GRACE", 1)
+
+    async def scene(house: House) -> None:
+        house.systems.add(LINUX.hex())
+        client = house.client(LINUX)
+        assert await client.login(house.port) == 0
+        await asyncio.wait_for(house.portal.stop(), 10)
+        assert (await client.answer()).opcode == 0x32
+        assert await client.gone()
+
+    assert play(scene).disks[0].calls[-1] == ("close",)
+
+
+def test_closing_politely_and_not(play: Any) -> None:
+    async def scene(house: House) -> None:
+        house.systems.add(LINUX.hex())
+        client = house.client(LINUX)
+        assert await client.login(house.port) == 0
+        closing = asyncio.ensure_future(house.portal.close(MAC, politely=True))
+        assert (await client.answer()).opcode == 0x32
+        again = asyncio.ensure_future(house.client(LINUX).login(house.port))
+        await client.say(client.initiator.request(0x06))
+        await closing
+        assert await again == 0 and len(house.disks) == 2  # it waited at the door meanwhile
+        await house.portal.close(MAC)
+        assert await house.clients[-1].gone()  # without a word
+
+    play(scene)
