@@ -13,6 +13,10 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapWriter
 
+from tests.interop.conftest import NAME
+from tests.iscsi.dialogue import Dialogue
+from tests.iscsi.mistakes import FULL, Reject, Said, Sense, rows
+
 pytestmark = pytest.mark.interop
 
 SEGMENT = 1400
@@ -160,10 +164,48 @@ def test_status_numbers_go_up_by_one(iscsi: Any, tap: Tap, tmp_path: Path) -> No
     path = tmp_path / "iscsi.pcap"
     run("qemu-io", "-f", "raw", "-c", "read 0 4M", "-c", "write 1M 2M", iscsi.url(port=tap.port))
     tap.close()
-    status = "iscsi.opcode in {0x21, 0x23, 0x24, 0x26} || iscsi.scsidata.S == 1"
+    # Initiators ping on a busy machine, so that answers to that count too.
+    status = "iscsi.opcode in {0x20, 0x21, 0x23, 0x24, 0x26} || iscsi.scsidata.S == 1"
     rows = tshark(
         path, "-Y", f"tcp.stream == 0 && ({status})", "-T", "fields", "-e", "iscsi.statsn"
     )
     numbers = [int(value, 0) for row in rows.split() for value in row.split(",")]
     firsts = sorted(set(numbers))
     assert firsts == list(range(firsts[0], firsts[0] + len(firsts))) and len(firsts) > 5
+
+
+def test_the_answers_to_mistakes_are_well_formed(iscsi: Any, tap: Tap, tmp_path: Path) -> None:
+    """Every row of the table of mistakes: what we answer is what Wireshark reads, kind by kind."""
+    path = tmp_path / "iscsi.pcap"
+    expected: Counter[int] = Counter()
+    for row in rows(FULL):
+        with Dialogue(tap.port, NAME, *row.keys) as session:
+            for pdu in row.build(session.initiator):
+                session.send(pdu)
+                if None in session.answers():
+                    break
+        for said in row.expected:
+            match said:
+                case Reject():
+                    expected[0x3F] += 1
+                case Sense():
+                    expected[0x21] += 1
+                case Said() if said.opcode not in (0x20, 0x26):
+                    expected[said.opcode] += 1
+                case "r2t":
+                    expected[0x31] += 1
+    tap.close()
+    ours = "ip.src == 10.0.0.1"
+    # The dissector goes on into the header that a Reject returns, which is the mistake itself.
+    bad = "(_ws.malformed || _ws.unreassembled) && !(iscsi.opcode == 0x3f)"
+    assert tshark(path, "-Y", f"{ours} && {bad}") == ""
+    frames = tshark(path, "-Y", f"{ours} && iscsi", "-T", "fields", "-e", "iscsi.opcode").split()
+    kinds = [[int(value, 16) for value in frame.split(",")] for frame in frames]
+    seen = Counter(kind for found in kinds for kind in (found[:1] if 0x3F in found else found))
+    # What asks for the rest of a text has neither F nor C, and the dissector knows it not.
+    seen[0x24] += 1
+    # Beside the answers to the rows: each login's, and those to TEST UNIT READY after it.
+    sessions = seen.pop(0x23)
+    assert sessions == len(rows(FULL))
+    expected[0x21] += sessions
+    assert {op: seen[op] for op in expected} == dict(expected)
