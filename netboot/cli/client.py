@@ -138,6 +138,8 @@ def secret(machine: str, renew: bool, force: bool, config: Path | None, as_json:
     """
     from netboot.service import control, preflight
 
+    if force and not renew:
+        raise click.UsageError("--force is of use only with --renew")
     with _known(config) as known:
         mac = options.mac_of(machine, known.site)
         if renew and preflight.running(known.state) is not None:

@@ -202,6 +202,9 @@ def test_not_renewed_under_a_running_machine(state: Path, store: Store) -> None:
         assert "--force" in str(done.exception)
         assert secrets(state) == before
         assert secrets(state, "--renew", "--force") != before
+        done = run(state, "secret", "ws1", "--force")
+        assert isinstance(done.exception, SystemExit) or done.exit_code == 2
+        assert "--force is of use only with --renew" in done.output
 
 
 def test_a_machines_own_secret_is_shown_and_changed_in_the_settings(

@@ -1,5 +1,6 @@
 """Logins as firmware and operating systems send them, key for key, and every way to fail."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -291,6 +292,30 @@ def test_ipxe_with_secrets_at_a_target_that_wants_none() -> None:
     assert login.proof == ""
     login, second = begin(request(T | 1, *NAMES, "AuthMethod=CHAP"))
     assert refused(second) == LoginStatus.AUTHENTICATION_FAILURE
+
+
+def test_discovery_by_mutual_chap_as_open_iscsi_does_it() -> None:
+    """In three requests of the security stage, T only where it is done; CHAP_A is a list."""
+    names = (f"InitiatorName={NAME}", "SessionType=Discovery")
+    login, first = begin(request(0, *names, "AuthMethod=CHAP,None"), WITH_CHAP)
+    assert said(first) == ["AuthMethod=CHAP"] and login.discovery
+    second = login.receive(request(0, "CHAP_A=8,7,6,5"))
+    theirs = ["CHAP_I=255", "CHAP_C=0b" + base64.b64encode(b"theirs").decode()]
+    third = login.receive(request(T | 1, *answer_to(said(second), 7, CHAP), *theirs))
+    proof = auth.response(7, 255, CHAP.mutual_secret, b"theirs")
+    assert said(third) == ["CHAP_N=lab", f"CHAP_R=0x{proof.hex()}"]
+    last = login.receive(request(T | 1 << 2 | 3, "HeaderDigest=None"))
+    assert said(last) == ["HeaderDigest=None"]
+    assert login.stage is Stage.FULL
+    assert login.proof == "mutual CHAP with SHA256"
+
+
+def test_discovery_without_a_proof_is_refused_where_one_is_wanted() -> None:
+    _, answer = begin(
+        request(T | 1, f"InitiatorName={NAME}", "SessionType=Discovery", "AuthMethod=None"),
+        WITH_CHAP,
+    )
+    assert refused(answer) == LoginStatus.AUTHENTICATION_FAILURE
 
 
 def test_a_reflected_challenge_ends_the_login() -> None:
