@@ -71,6 +71,15 @@ ARTEFACTS: Mapping[str, Artefact] = {
     ),
 }
 
+#: Passes that say less than they seem to.
+FAINT: Mapping[str, str] = {
+    "SCSI.WriteSame10.UnmapUntilEnd": "of a target that refuses a count of 0 (WSNZ) it asks "
+    "nothing but that. Of others it wants zeros where it has sent a block of FFh with UNMAP, and "
+    "where what is read is to be what was sent (SBC-3 5.43).",
+    "SCSI.WriteSame16.UnmapUntilEnd": "of a target that refuses a count of 0 (WSNZ) it asks "
+    "nothing but that.",
+}
+
 #: Why a test that skips itself at every unit does so, where its own words are not enough.
 SKIPS: Mapping[str, str] = {
     f"SCSI.WriteSame{size}.ZeroBlocks": "we refuse a count of 0 and say so (WSNZ, SBC-3 6.5.3): "
@@ -176,6 +185,8 @@ def page(sides: Mapping[str, Rows]) -> str:
     ]
     for name, artefact in ARTEFACTS.items():
         parts.append(f"- `{name}` {artefact.why} Shown by `{artefact.proof}`.")
+    parts.append("\n## Passes that say little\n")
+    parts += [f"- `{name}`: {why}" for name, why in FAINT.items()]
     parts.append("")
     for side, rows in sides.items():
         failed = failures(rows)
