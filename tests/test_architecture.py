@@ -36,6 +36,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.iscsi.jobs", 3),
     ("netboot.iscsi.lun", 3),
     ("netboot.iscsi.management", 3),
+    ("netboot.iscsi.working", 3),
     ("netboot.config", 3),
     ("*.engine", 3),
     ("*.routes", 3),

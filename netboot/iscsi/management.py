@@ -48,7 +48,8 @@ def forget(side: Side, pending: Mapping[int, Task], which: Callable[[Task], bool
 def clear(volume: Shared[S], sense: Sense, but: Task | None = None) -> None:
     """End the pending tasks of all sessions at a volume; those who sent them are told why."""
     for task, side in list(volume.tasks.all()):
-        if task is not but:
+        # One that ends may let others run, and end too.
+        if task is not but and any(task is other for other, _ in volume.tasks.all()):
             side.end(task, sense)
 
 

@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from netboot.iscsi import jobs
-from netboot.iscsi.compare import after_reading
-from netboot.iscsi.ending import Ending
 from netboot.iscsi.engine import Connection
-from netboot.iscsi.management import abort_all, clear, manage
+from netboot.iscsi.management import abort_all, manage
 from netboot.iscsi.requests import Management
 from netboot.iscsi.session import WRITE, Buffer, Task
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.volume import Shared
+from netboot.iscsi.working import Working
 from netboot.model import DiskSpec
 from netboot.scsi import action as do
 from netboot.scsi.action import Action, Status
@@ -55,7 +53,7 @@ class Filling:
     data: bytearray = field(default_factory=bytearray)  #: what a Collect has so far
 
 
-class Edge(Ending):
+class Edge(Working):
     """One session's commands meeting the disks of its target.
 
     ``send`` sends what the engine has; it is called when something was answered later than in
@@ -103,7 +101,7 @@ class Edge(Ending):
             filling.data += event.data
             if event.last:
                 taken = action.length
-                self._perform(task, volume, action.then(bytes(filling.data)), taken)
+                self.perform(task, volume, action.then(bytes(filling.data)), taken)
             return
         try:
             self._write(volume, action.offset + event.offset, event.data)
@@ -151,9 +149,9 @@ class Edge(Ending):
         if task.transfer is not None and task.transfer.broken:
             return  # its status comes with the Broken event
         room = task.edtl if task.flags & WRITE else 0
-        self._perform(task, volume, self._execute(self.nexus, task.lun, task.cdb, room), 0)
+        self.perform(task, volume, self._execute(self.nexus, task.lun, task.cdb, room), 0)
 
-    def _perform(self, task: Task, volume: Volume, action: Action, taken: int) -> None:
+    def perform(self, task: Task, volume: Volume, action: Action, taken: int) -> None:
         """Do what a command wants; ``taken`` is what it took of the initiator's data."""
         disk = volume.disk
         try:
@@ -161,8 +159,10 @@ class Edge(Ending):
                 case do.Read():
                     self._read(task, volume, action.offset, action.length)
                 case do.Write():
-                    data = self._take(task, volume, action)
-                    if data is not None:
+                    data = self.engine.solicit(task, action.length)
+                    if data is None:
+                        self._await(task, volume, action)
+                    else:
                         self._write(volume, action.offset, data)
                         self._written(task, volume, action.fua, action.length)
                 case do.Reply():
@@ -178,7 +178,7 @@ class Edge(Ending):
                 case do.Collect():
                     data = self._take(task, volume, action)
                     if data is not None:
-                        self._perform(task, volume, action.then(bytes(data)), action.length)
+                        self.perform(task, volume, action.then(bytes(data)), action.length)
                 case do.Store():
                     self._write(volume, action.offset, action.data)
                     self._written(task, volume, action.fua, taken)
@@ -193,7 +193,7 @@ class Edge(Ending):
                     self._fill(volume, action)
                     self._written(task, volume, action.fua, taken)
                 case do.Compare() | do.Merge() | do.Verify():
-                    self._look(task, volume, action, taken)
+                    self.look(task, volume, action, taken)
                 case do.Prefetch():
                     known = disk.resident(action.offset, action.length)
                     if not known and volume.jobs < PREFETCHES:
@@ -202,11 +202,11 @@ class Edge(Ending):
                 case do.Extents():
                     rows = disk.extents(action.offset, action.length)[: action.limit]
                     found = [(row.offset, row.length, row.allocated) for row in rows]
-                    self._perform(task, volume, action.then(found), taken)
+                    self.perform(task, volume, action.then(found), taken)
                 case do.Space():
-                    self._measure(task, volume, action, taken)
+                    self.measure(task, volume, action, taken)
                 case do.Sanitize() | do.Copy() | do.Atomic() | do.Amend() | do.Keep():
-                    self._begin(task, volume, action, taken)
+                    self.begin(task, volume, action, taken)
                 case do.Abort():
                     victims = action.nexuses
                     abort_all(volume, lambda edge: edge.nexus in victims, but=task)
@@ -214,17 +214,19 @@ class Edge(Ending):
         except DiskError as error:
             self.fail(task, volume, error, writing=not isinstance(action, READING))
 
-    def _take(self, task: Task, volume: Volume, action: do.Write | do.Collect) -> Buffer | None:
-        """A command's write data when it is here; else ``filled`` will bring it."""
-        session = self.engine.session
-        if isinstance(action, do.Collect) and not session.may_gather(task, action.length):
+    def _take(self, task: Task, volume: Volume, action: do.Collect) -> Buffer | None:
+        """A command's parameter data when it is here; else ``filled`` will bring it."""
+        if not self.engine.session.may_gather(task, action.length):
             self.status(task, volume, Status.TASK_SET_FULL)
             return None
         data = self.engine.solicit(task, action.length)
         if data is None:
-            self.wait(task, volume)
-            self._filling[task] = Filling(volume, action)
+            self._await(task, volume, action)
         return data
+
+    def _await(self, task: Task, volume: Volume, action: do.Write | do.Collect) -> None:
+        self.wait(task, volume)
+        self._filling[task] = Filling(volume, action)
 
     def _read(self, task: Task, volume: Volume, offset: int, length: int) -> None:
         """The data path's READ: from memory at once, from the disk by a worker."""
@@ -301,88 +303,20 @@ class Edge(Ending):
             self.status(task, volume, GOOD, taken)
         self._send()
 
-    def _look(
-        self, task: Task, volume: Volume, action: do.Compare | do.Merge | do.Verify, taken: int
-    ) -> None:
-        """Read the range of an action, perhaps in a worker; then decide, on the loop."""
-        disk, offset = volume.disk, action.offset
-        length = action.length if isinstance(action, do.Verify) else len(action.data)
-
-        def decide() -> None:
-            here = b"".join(disk.read(offset, length))
-            self._perform(task, volume, after_reading(action, here), taken)
-
-        if disk.resident(offset, length):
-            decide()
-            return
-
-        def done(_: object, error: Exception | None) -> None:
-            if task.aborted:
-                return
-            try:
-                if error is not None:
-                    raise error
-                decide()  # reads again: a write may have come between, and this is atomic
-            except Exception as problem:
-                self.fail(task, volume, problem, writing=False)
-            self._send()
-
-        self.wait(task, volume)
-        volume.work(lambda: disk.read(offset, length), done)
-
-    def _measure(self, task: Task, volume: Volume, action: do.Space, taken: int) -> None:
-        def done(found: Any, error: Exception | None) -> None:
-            if task.aborted:
-                return
-            if error is not None:
-                self.fail(task, volume, error, writing=False)
-            else:
-                self._perform(task, volume, action.then(*found), taken)
-            self._send()
-
-        self.wait(task, volume)
-        volume.work(volume.space, done)
-
     def _fill(self, volume: Volume, action: do.Fill) -> None:
         pattern = action.pattern * max(1, FILL_CHUNK // len(action.pattern))
         end = action.offset + action.length
         for offset in range(action.offset, end, len(pattern)):
             self._write(volume, offset, memoryview(pattern)[: end - offset])
 
-    def _begin(self, task: Task, volume: Volume, action: Action, taken: int) -> None:
-        """A command that takes long: others go on meanwhile, and it answers at its end."""
-        answered = False
-
-        def done(then: Action) -> None:
-            if not (task.aborted or answered):
-                self._perform(task, volume, then, taken)
-                self._send()
-
-        def begun(sanitize: do.Sanitize) -> None:
-            nonlocal answered
-            if sanitize.begins is not None:
-                clear(volume, sanitize.begins, but=task)
-            if sanitize.immediate and not task.aborted:
-                answered = True
-                self.status(task, volume, GOOD, taken)
-                self._send()
-
-        def closed(number: int) -> bool:
-            unit = self._units.find(number)
-            return unit is None or unit.barred is not None
-
-        self.wait(task, volume)
-        disks = {lun >> 48 & 0x3FFF: other.disk for lun, other in self._volumes.items()}
-        errand = jobs.Errand(
-            *(volume, volume.disk, disks, done, lambda: task.aborted, begun, closed)
-        )
-        errand.go(action)
-
     def end(self, task: Task, sense: Sense) -> None:
         """End a pending task with CHECK CONDITION: what it still wanted does not happen."""
         self._filling.pop(task, None)
-        self.check(task, self._volumes.get(task.lun), sense)
+        self.check(task, None, sense)
         task.aborted = True
+        volume = self._volumes.get(task.lun)
+        if volume is not None:
+            self.over(task, volume)
         self._send()
 
     def _nowhere(self, task: Task) -> None:
