@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from netboot.disks import wire
@@ -130,8 +129,13 @@ class Supervisor:
 
     @property
     def port(self) -> int:
-        """The port of the first portal; of interest when ``portals`` said 0."""
-        return self._hello.port if self._hello is not None else self._portals[0].port
+        """The port of the first portal."""
+        return self._portals[0].port
+
+    @property
+    def portals(self) -> tuple[Portal, ...]:
+        """Where it listens, also when ``portals`` said port 0."""
+        return self._portals
 
     def limit(self, limits: SessionLimits) -> None:
         """So many sessions there may be from now on."""
@@ -191,7 +195,7 @@ class Supervisor:
         if reader is None or self._hello is None:
             return None
         found = self._hello
-        if found.protocol == wire.PROTOCOL and _same(self._portals, found.listening):
+        if found.protocol == wire.PROTOCOL and found.listens_at(self._portals):
             log.info("adopted disk process %d with %d sessions", found.pid, found.sessions)
             return reader
         log.info("disk process %d is of another release or address: replaced", found.pid)
@@ -387,10 +391,3 @@ class Supervisor:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_result(None)  # its sessions ended with the process
-
-
-def _same(wanted: Sequence[Portal], found: Sequence[Portal]) -> bool:
-    """Whether a disk process listens where it should; port 0 is any port."""
-    ports = [portal.port or other.port for portal, other in zip(wanted, found, strict=False)]
-    chosen = [replace(portal, port=port) for portal, port in zip(wanted, ports, strict=False)]
-    return len(wanted) == len(found) and chosen == list(found)

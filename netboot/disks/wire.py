@@ -8,8 +8,8 @@ unknown type decodes to None. Must never raise anything but WireError.
 """
 
 import json
-from collections.abc import Hashable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType, NoneType
@@ -67,6 +67,12 @@ class Hello:
     def listening(self) -> tuple[Portal, ...]:
         """Where it listens; a process of an older release names one portal only."""
         return self.portals or (Portal(self.address, self.port),)
+
+    def listens_at(self, wanted: Sequence[Portal]) -> bool:
+        """Whether these are its portals; port 0 is any port."""
+        pairs = zip(wanted, self.listening, strict=False)
+        same = all(replace(here, port=here.port or there.port) == there for here, there in pairs)
+        return same and len(wanted) == len(self.listening)
 
 
 @dataclass(frozen=True, slots=True)

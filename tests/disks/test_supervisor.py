@@ -134,6 +134,46 @@ def test_a_process_at_another_address_is_replaced(play: Any) -> None:
     play(scene)
 
 
+def test_several_portals_are_adopted_as_they_are_and_not_otherwise(tmp_path: Path) -> None:
+    async def main() -> None:
+        made: list[Supervisor] = []
+
+        async def start(*portals: Portal) -> Supervisor:
+            made.append(Supervisor(tmp_path, portals, lambda knock: WELCOME, lambda event: None))
+            await made[-1].start()
+            return made[-1]
+
+        try:
+            first = await start(Portal("127.0.0.1", 0, 1), Portal("::1", 0, 2))
+            pid, (four, six) = first.pid, first.portals
+            assert listens(four.port) and first.port == four.port
+            assert (six.address, six.group) == ("::1", 2) and six.port
+            await first.leave()
+            again = await start(four, Portal("::1", 0, 2))
+            assert again.pid == pid and again.portals == (four, six)
+            for others in ((four,), (six, four), (four, Portal("::1", six.port, 3))):
+                await made[-1].leave()
+                other = await start(*others)
+                assert other.pid != pid and other.portals == others
+                pid = other.pid
+        finally:
+            for every in made:
+                await every.stop()
+
+    asyncio.run(main())
+
+
+def test_one_portal_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        portals = [Portal("127.0.0.1", 0), Portal("192.0.2.1", 3260)]
+        made = Supervisor(tmp_path, portals, lambda knock: WELCOME, lambda event: None)
+        with pytest.raises(ConfigError, match=r"192\.0\.2\.1 port 3260: .* iscsi\.portals"):
+            await made.start()
+        assert not made.alive()
+
+    asyncio.run(main())
+
+
 def test_a_process_of_another_release_is_replaced(
     play: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

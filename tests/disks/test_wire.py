@@ -65,6 +65,16 @@ def test_every_message_is_in_the_list_above() -> None:
     assert {type(message) for message in EVERY} == set(MESSAGES.values())
 
 
+def test_where_a_process_listens() -> None:
+    two = (Portal("::1", 1, 2), Portal("10.0.0.1", 3))
+    found = wire.Hello(1, 1, "::1", 1, portals=two)
+    assert found.listening == two and found.listens_at(two)
+    assert found.listens_at((Portal("::1", 0, 2), two[1]))
+    others = ((), two[:1], two[::-1], (*two, two[1]), (Portal("::1", 1, 1), two[1]))
+    assert not any(found.listens_at(other) for other in others)
+    assert wire.Hello(1, 1, "10.0.0.1", 3).listening == (Portal("10.0.0.1", 3, 1),)
+
+
 def test_a_line_byte_for_byte() -> None:
     assert (
         wire.encode(wire.Forget(3, "m"))

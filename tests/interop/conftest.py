@@ -4,7 +4,7 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,17 @@ class IscsiTarget:
     """
 
     def __init__(
-        self, state: Path, python: str = sys.executable, overlay: Path | None = None
+        self,
+        state: Path,
+        python: str = sys.executable,
+        overlay: Path | None = None,
+        portals: Sequence[Portal] = (Portal("127.0.0.1", 0),),
     ) -> None:
         self.state = state
         self.golden = state / "golden.raw"
         self.overlay = overlay or state / "client.qcow2"
         self._python = python
+        self.portals = tuple(portals)
         self._others: dict[str, Admission] = {}
         self.golden.write_bytes(random.Random(5).randbytes(SIZE))
         spec = DiskSpec(str(self.golden), SIZE, "sha256:golden", str(self.overlay))
@@ -49,12 +54,12 @@ class IscsiTarget:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        portals = [Portal("127.0.0.1", 0)]
         self.disks = Supervisor(
-            self.state, portals, self._admit, self.events.append, python=self._python
+            self.state, self.portals, self._admit, self.events.append, python=self._python
         )
         await self.disks.start()
         self.port = self.disks.port
+        self.portals = self.disks.portals
         self._ready.set()
         await self._end.wait()
         await self.disks.stop()
@@ -70,6 +75,10 @@ class IscsiTarget:
         spec = replace(self.admission.luns[0].disk, overlay=str(self.state / f"{dashed}.qcow2"))
         self._others[name] = Admission(0, mac, name, (Lun(0, spec, dashed.replace("-", "")),))
         return f"iscsi://127.0.0.1:{self.port}/{name}/0"
+
+    def drain(self, redirect: str) -> None:
+        """From now on every login is sent elsewhere."""
+        self.admission = Admission(0x0101, MAC, NAME, detail="drained", redirect=redirect)
 
     def protect(self, chap: Chap) -> None:
         """From now on initiators must prove who they are."""
@@ -105,10 +114,10 @@ def iscsi_with(tmp_path: Path) -> Iterator[Callable[..., IscsiTarget]]:
     """Makes a target whose disk process is not as others; see IscsiTarget."""
     made: list[IscsiTarget] = []
 
-    def make(python: str, overlay: Path | None = None) -> IscsiTarget:
+    def make(python: str = sys.executable, overlay: Path | None = None, **more: Any) -> IscsiTarget:
         state = tmp_path / f"odd{len(made)}"
         state.mkdir()
-        made.append(IscsiTarget(state, python, overlay))
+        made.append(IscsiTarget(state, python, overlay, **more))
         return made[-1]
 
     yield make
