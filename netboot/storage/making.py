@@ -75,6 +75,7 @@ def copy(path: str, old: int, size: int, wanted: qcow2.Meta) -> int:
             _write_tables(fd, wanted)
             for offset, raw in entries(old, size, path):
                 write_at(fd, offset, raw, path)
+            _as_whose(fd, os.fstat(old))
             os.fsync(fd)
         except BaseException:
             os.close(fd)
@@ -84,6 +85,13 @@ def copy(path: str, old: int, size: int, wanted: qcow2.Meta) -> int:
         words = problem.strerror if isinstance(problem, OSError) else problem
         raise ImageError(f"{path}: no new header can be written: {words}") from problem
     return fd
+
+
+def _as_whose(fd: int, old: os.stat_result) -> None:
+    """Root may be at work on the files of a service that is not root's."""
+    os.fchmod(fd, old.st_mode & 0o777)
+    with contextlib.suppress(PermissionError):
+        os.fchown(fd, old.st_uid, old.st_gid)
 
 
 def put_in_place(path: str, old: int, fresh: int, live_file: int | None) -> None:

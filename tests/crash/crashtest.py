@@ -35,8 +35,8 @@ from unittest import mock
 from netboot.errors import ImageError
 from netboot.model import DiskSpec, OverlayMode
 from netboot.service import ledger
+from netboot.storage import durable as durable_module
 from netboot.storage import live, qcow2
-from netboot.storage import overlay as overlay_module
 from netboot.storage.attach import attach
 from netboot.storage.disk import DiskError, Fault
 from netboot.storage.parts import sibling
@@ -118,8 +118,8 @@ class Recorder:
             for name in names:
                 hook = getattr(self, f"_{name}")
                 stack.enter_context(mock.patch.object(os, name, self._around(hook, name)))
-            punch = self._around(self._punch, "", overlay_module.punch)
-            stack.enter_context(mock.patch.object(overlay_module, "punch", punch))
+            punch = self._around(self._punch, "", durable_module.punch)
+            stack.enter_context(mock.patch.object(durable_module, "punch", punch))
             yield
 
     def _around(self, hook: Any, name: str, real: Any = None) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from netboot.storage import live
 from netboot.storage.disk import DiskError, Fault
 from netboot.storage.intent import Intent
 from netboot.storage.parts import discard
@@ -50,14 +51,37 @@ def test_a_torn_intent_is_none(path: Path) -> None:
     intent = Intent(str(path), 7)
     intent.put(512, DATA)
     whole = path.read_bytes()
-    for torn in range(0, len(whole), 97):
+    body = len(whole) - 36
+    for torn in (*range(0, body, 97), body - 1, body + 1, len(whole) - 1):
         path.write_bytes(whole[:torn])
         assert intent.left() is None
-    for at in range(0, len(whole), 61):
+    for at in range(0, body, 61):
         path.write_bytes(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :])
         assert intent.left() is None
     path.write_bytes(whole + b"more")
     assert intent.left() is None
+    path.write_bytes(whole[:body])  # as an older release has put it down
+    assert intent.left() == (512, DATA)
+
+
+def test_what_is_written_is_not_done_again_in_this_run_of_the_kernel(
+    path: Path, monkeypatch: Any
+) -> None:
+    intent = Intent(str(path), 7)
+    intent.put(512, DATA)
+    assert intent.meant == (512, len(DATA)) and not intent.written
+    intent.mark_written()
+    assert intent.written and intent.meant is None
+    assert Intent(str(path), 7).left() is None and not Intent(str(path), 7).empty()
+    whole = path.read_bytes()
+    for half in (1, 20, 35):  # what a power cut left of the mark
+        path.write_bytes(whole[: -36 + half] + bytes(36 - half))
+        assert intent.left() == (512, DATA)
+    path.write_bytes(whole)
+    monkeypatch.setattr(live, "boot_id", lambda: b"n" * 36)
+    assert intent.left() == (512, DATA)
+    intent.take_back()
+    assert intent.empty() and not intent.written and intent.left() is None
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from netboot.model import DiskSpec
-from netboot.storage import overlay as overlay_module
+from netboot.storage import durable as durable_module
 from netboot.storage import qcow2
 from netboot.storage.attach import attach
 from netboot.storage.disk import DiskError, Extent, Fault
@@ -222,7 +222,7 @@ def order_of_calls(monkeypatch, disk):
     """What reaches the disk, by name, in order."""
     names = {disk._files.data: "data", disk._files.meta: "tables"}
     calls = []
-    pwrite, fdatasync, punch = os.pwrite, os.fdatasync, overlay_module.punch
+    pwrite, fdatasync, punch = os.pwrite, os.fdatasync, durable_module.punch
 
     def record_write(fd, data, offset):
         calls.append(f"write {names.get(fd, 'live')}")
@@ -238,7 +238,7 @@ def order_of_calls(monkeypatch, disk):
 
     monkeypatch.setattr(os, "pwrite", record_write)
     monkeypatch.setattr(os, "fdatasync", record_sync)
-    monkeypatch.setattr(overlay_module, "punch", record_punch)
+    monkeypatch.setattr(durable_module, "punch", record_punch)
     return calls
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from netboot.storage import overlay as overlay_module
+from netboot.storage import durable as durable_module
 from netboot.storage import qcow2
 from netboot.storage.attach import attach
 
@@ -38,7 +38,7 @@ class Platter:
         self.allowed = [[content[at : at + 512]] for at in range(0, bench.size, 512)]
         self.cuts = 0
         self.checked = 0
-        pwrite, fdatasync, punch = os.pwrite, os.fdatasync, overlay_module.punch
+        pwrite, fdatasync, punch = os.pwrite, os.fdatasync, durable_module.punch
 
         def on_write(fd, data, offset):
             if fd in self.files:
@@ -60,7 +60,7 @@ class Platter:
         self.patch = monkeypatch
         monkeypatch.setattr(os, "pwrite", on_write)
         monkeypatch.setattr(os, "fdatasync", on_sync)
-        monkeypatch.setattr(overlay_module, "punch", on_punch)
+        monkeypatch.setattr(durable_module, "punch", on_punch)
 
     def begin_change(self, offset: int, data: bytes) -> None:
         for at in range(0, len(data), SECTOR):
