@@ -34,6 +34,10 @@ def reply(facts: Facts) -> Packet:
     flags = request.flags
     if refused and request.giaddr != UNSPECIFIED:
         flags |= BROADCAST  # RFC 2131 section 4.3.2: the relay shall broadcast it
+    if facts.chap is not None and not facts.proxy:
+        # A frame to the machine alone, whatever it asks for: anybody can ask in its name. iPXE
+        # asks for a broadcast when it has an address already (dhcp.c), which is this very one.
+        flags &= ~BROADCAST
     if facts.proxy and request.ciaddr == UNSPECIFIED:
         flags |= BROADCAST  # there is no address to unicast to
     return Packet(

@@ -100,17 +100,13 @@ def confides(facts: Facts) -> bool:
     """Whether this reply may say a secret: only to iPXE with something to boot, and only where it
     takes it from.
 
-    That is the ACK of a lease (it forgets what an offer said), as a frame to its own hardware
-    address: iPXE on Ethernet never asks for a broadcast (dhcp.c, dhcp_chaddr), so who does is
-    somebody else. No more than a pool's worth of made-up machines are told anything. A proxy's
-    offer is all that iPXE has of a proxy, and cannot but be broadcast.
+    That is the ACK of a lease (it forgets what an offer said), so that no more than a pool's
+    worth of made-up machines are told anything; or a proxy's offer, which is all that it has of
+    a proxy, and which cannot but be broadcast.
     """
     if facts.client.stage is not Stage.IPXE or not facts.bootable or facts.boot_service:
         return False
-    if facts.proxy:
-        return True
-    heard_by_all = facts.request.broadcast and facts.request.giaddr == UNSPECIFIED
-    return facts.message == ACK and facts.seconds is not None and not heard_by_all
+    return facts.proxy or (facts.message == ACK and facts.seconds is not None)
 
 
 def _vendor(facts: Facts) -> dict[int, bytes] | None:

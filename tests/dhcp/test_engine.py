@@ -739,6 +739,19 @@ def test_a_secret_is_asked_for_once_and_said_once_in_the_ack(kit: Any) -> None:
     assert confidant.asked == [A, B]
 
 
+def test_a_secret_is_never_broadcast_whoever_asks_for_that(kit: Any) -> None:
+    """Newer iPXE asks for broadcasts while it has an address, and anybody can in its name."""
+    lan = kit.lan(chap_of=Confidant())
+    for program, how in ((kit.IPXE, How.CHADDR), (kit.BIOS, How.BROADCAST)):
+        ack = lan.dora(A, program, flags=0x8000)
+        assert (ack.send.how, ack.send.mac) == (how, A)
+        assert (b"secret-of" in ack.send.data) == (how is How.CHADDR)
+    ack = lan.dora(A, kit.IPXE, flags=0x8000, giaddr="192.168.77.2")
+    assert ack.send.how is How.RELAY and b"secret-of" in ack.send.data
+    assert int(ack.bootp.flags) == 0, "nor does the relay broadcast it"
+    assert lan.dora(B, kit.IPXE, flags=0x8000).send.how is How.BROADCAST
+
+
 def test_no_secret_for_who_only_asks(kit: Any) -> None:
     """INFORM and port 4011 answer anybody at any address."""
     confidant = Confidant()

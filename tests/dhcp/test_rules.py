@@ -11,7 +11,7 @@ from netboot.dhcp.clients import identify
 from netboot.dhcp.options import Ipxe, Option, Pxe
 from netboot.dhcp.replies import reply
 from netboot.dhcp.rules import ACK, INFORM, NAK, OFFER, RULES, Audience, Facts, audience, program
-from netboot.dhcp.wire import BROADCAST, Packet, decode, decode_tlvs, encode
+from netboot.dhcp.wire import Packet, decode, decode_tlvs, encode
 from netboot.model import Chap, Client, DhcpMode, Stage
 
 MAC = "52:54:00:00:00:01"
@@ -319,14 +319,6 @@ def test_which_replies_may_say_a_secret(
     kit: Any, who: str, fields: dict[str, Any], confides: bool
 ) -> None:
     assert rules.confides(facts(kit, who, **fields)) is confides
-
-
-def test_no_secret_in_a_broadcast_but_through_a_relay(kit: Any) -> None:
-    given = facts(kit, "IPXE", message=ACK)
-    loud = replace(given, request=replace(given.request, flags=BROADCAST))
-    assert not rules.confides(loud)
-    relay = replace(loud.request, giaddr=IPv4Address("192.168.77.254"))
-    assert rules.confides(replace(given, request=relay))
 
 
 def test_no_secret_without_anything_to_boot(kit: Any) -> None:
