@@ -77,6 +77,7 @@ class Connection:
         self.held = False  #: nothing is parsed before a Knock or an Arrived was answered
         self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
         self._events: list[Event] = []
+        self._tags: set[int] = set()  #: of the tasks among them, which nobody has begun yet
         self._login_head: tuple[int, bytes] = (0, b"")  #: ITT and ISID of the open request
         self._last: Answer | None = None  #: the answer that waits for ``establish``
 
@@ -87,6 +88,7 @@ class Connection:
         events = self._events = []
         if self.ended:
             return events
+        self._tags.clear()
         try:
             if self.held:
                 self._tail += view
@@ -135,7 +137,7 @@ class Connection:
         end = len(view)
         unpack = wire.REQUEST.unpack_from
         session = self.session
-        pending = session.tasks
+        pending, tags = session.tasks, self._tags
         fast = self.full and self.answers.plain and not session.discovery
         append = self._events.append
         while end - at >= BHS and not self.held and not self.ended:
@@ -148,6 +150,7 @@ class Connection:
                 and cmd_sn == session.exp_cmd_sn
                 and word <= keys.OUR_SEGMENT
                 and itt not in pending
+                and itt not in tags
                 and itt != NO_TAG
                 and _USUAL[flags]
                 and (session.max_cmd_sn - cmd_sn) & 0xFFFFFFFF < 0x80000000
@@ -160,6 +163,7 @@ class Connection:
                 data: Buffer = view[start : start + word] if word else b""
                 task = Task(itt, lun, flags, edtl, cdb, data, False)
                 append(task)
+                tags.add(itt)
                 if flags & WRITE:
                     self._begin(task)
                 at = behind
@@ -239,7 +243,7 @@ class Connection:
     def _forestall(self, request: Management, pdu: memoryview) -> None:
         """ABORT TASK: perhaps of a task that has not come."""
         session, tag = self.session, request.referenced
-        if tag in session.tasks or any(isinstance(e, Task) and e.itt == tag for e in self._events):
+        if tag in session.tasks or tag in self._tags:
             return
         _, own, _, referenced = wire.TASK_MANAGEMENT.unpack_from(pdu)
         request.forestalled = session.forestall(referenced, own)
@@ -265,7 +269,7 @@ class Connection:
             reason = Reason.IMMEDIATE
         elif more is None:
             reason = Reason.INVALID_FIELD
-        elif itt in session.tasks:
+        elif itt in session.tasks or itt in self._tags:
             reason = Reason.IN_PROGRESS
         elif session.discovery or itt == NO_TAG or not flags & (FINAL | WRITE):
             reason = Reason.PROTOCOL
@@ -279,6 +283,7 @@ class Connection:
         cdb += more or b""
         task = Task(itt, lun, flags, edtl, cdb, data if len(data) else b"", immediate)
         self._events.append(task)
+        self._tags.add(itt)
         if flags & WRITE:
             self._begin(task)
 

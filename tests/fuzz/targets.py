@@ -27,7 +27,19 @@ from netboot.iscsi.engine import Arrived, Connection
 from netboot.model import Admission, Chap, DhcpMode, DiskSpec, Knock, Portal
 from netboot.ndp.engine import Engine as Ndp
 from netboot.rooted import resolve
-from netboot.scsi.action import Action, Check, Collect, Compare, Extents, Reply
+from netboot.scsi.action import (
+    Action,
+    Amend,
+    Check,
+    Collect,
+    Compare,
+    Extents,
+    Keep,
+    Reply,
+    Sanitize,
+    Space,
+)
+from netboot.scsi.kept import decode, encode
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
 from netboot.storage import qcow2
@@ -39,6 +51,7 @@ from netboot.tftp.netascii import Netascii
 from netboot.tftp.options import Limits, negotiate
 from tests.dhcp.conftest import PROGRAMS, Kit, datagram
 from tests.fuzz.frames import Tweak, havoc, join, split
+from tests.iscsi import mistakes
 from tests.iscsi.conftest import NAME, TARGET, Bench, Initiator, read_pdus, text
 
 
@@ -93,7 +106,13 @@ def _pdus(data: bytes) -> None:
     bench.workers.work()
     sent += session.take()
     assert len(engine.session.tasks) <= 4 * engine.session.window
-    assert engine.session.solicited >= 0
+    under_way = [
+        task.transfer.length
+        for task in engine.session.tasks.values()
+        if task.transfer is not None and task.transfer.tag != 0xFFFFFFFF
+    ]
+    assert engine.session.solicited == sum(under_way)
+    assert len(engine.session.early) <= engine.session.window
     if engine.answers.plain:
         read_pdus(bytes(sent))
 
@@ -161,7 +180,15 @@ def _pdu_seeds() -> tuple[bytes, ...]:
         )
         itt = int.from_bytes(command[16:20], "big")
         seeds.append([command, me.data_out(itt, 1, 0, 0, unmap), me.command(b"\x35")])
-    return tuple(
+    # Mistakes, as they are: with the CmdSN that each names itself.
+    made = [(row.keys, row.build(Initiator(2))) for row in mistakes.rows(mistakes.FULL)]
+    wrong = [
+        join([bytes([bool(keys), piece, 1]), *frames])
+        for keys, frames in made
+        for piece in (0, 47)
+        if max(map(len, frames)) < 1 << 14
+    ]
+    return *wrong, *(
         join([bytes([offers, piece, 0]), *frames])
         for offers, piece, frames in itertools.product(range(4), (0, 47), seeds)
     )
@@ -273,10 +300,10 @@ def _proof() -> str:
 # -- SCSI ----------------------------------------------------------------------------------
 
 _UNITS: tuple[dict[str, bool], ...] = (
-    {},
+    {"remembers": True, "measured": True},
     {"read_only": True},
     {"removable": True},
-    {"thin": False},
+    {"thin": False, "remembers": True, "lasting": False},
 )
 _SIZE = 1 << 20
 
@@ -301,7 +328,7 @@ def _scsi(data: bytes) -> None:
 
 def _follow(action: Action, data: bytes, units: LogicalUnits, lun: int) -> None:
     """Do what the action asks for as the transport would, and check what it says."""
-    for _ in range(8):
+    for _ in range(12):
         match action:
             case Collect():
                 assert 0 <= action.length <= 33 << 20
@@ -312,6 +339,20 @@ def _follow(action: Action, data: bytes, units: LogicalUnits, lun: int) -> None:
                 rows = [(action.offset, half, True)] if half else []
                 rows.append((action.offset + half, action.length - half, False))
                 action = action.then(rows[: action.limit])
+            case Amend():
+                action = action.change()
+            case Keep():
+                kept = decode(action.content)
+                assert encode(*kept) == action.content
+                action = action.then(data[:1] != b"!")
+            case Space():
+                action = action.then(int.from_bytes(data[:9], "big"), 1 << 40)
+            case Sanitize():
+                assert action.size == _SIZE and all(len(one) == 512 for one in action.patterns)
+                action.progress(len(data) % _SIZE, _SIZE)
+                if data[-1:] == b"?":  # it goes on
+                    return
+                action = action.then(data[-1:] != b"!")
             case Compare() if action.then is not None:
                 action = action.then
             case Check():
@@ -384,6 +425,15 @@ def _scsi_seeds() -> tuple[bytes, ...]:
             command("5e 00 00 00 00 00 00 00ff 00", who=1),
             command("5f 05 01 00 00 00 00 0018 00", keys, who=1),
         ],
+        [
+            command("5f 00 00 00 00 00 00 0018 00", keys[:20] + b"\1" + bytes(3)),
+            command("5f 01 08 00 00 00 00 0018 00", b"\0" * 7 + b"\x01" + bytes(16)),
+            command("48 01 00 00 00 00 00 0008 00", b"\x83\0\0\4ab" + b"c!"),
+            command("48 22 00 00 00 00 00 0000 00", b"?"),
+            command("48 3f 00 00 00 00 00 0000 00"),
+            command("03 01 00 00 ff 00", who=1),
+        ],
+        [command("4d 00 4c 00 00 00 01 00ff 00"), command("4d 00 00 ff 00 00 00 00ff 00")],
         [command("15 10 00 00 18 00", bytes(4) + b"\x08\x12\x04" + bytes(17))],
         [command("1a 00 3f 00 ff 00"), command("5a 00 3f ff 00 00 00 00ff 00")],
         [command("a0 00 02 00 00 00 000000ff 00 00"), command("a3 0c 00 00 00 00 0000ffff 00 00")],

@@ -327,6 +327,21 @@ def test_a_tag_that_is_in_use(initiator: Any, pdus: Any) -> None:
     assert again.itt == 10 and engine.session.exp_cmd_sn == 3
 
 
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_tag_twice_in_one_breath(initiator: Any, pdus: Any, immediate: bool) -> None:
+    """Nobody has answered the first yet, so that the second cannot be its successor."""
+    engine = enter(initiator)
+    again = initiator.read(1, 1, itt=9, cmd_sn=2, immediate=immediate)
+    first, other = initiator.read(0, 1, itt=9, cmd_sn=1), initiator.read(2, 1, itt=8, cmd_sn=2)
+    (one, two) = feed(engine, first + again + other)
+    assert [one.itt, two.itt] == [9, 8]
+    (reject,) = pdus(sent(engine))
+    assert (reject.opcode, reject.byte2) == (0x3F, Reason.IN_PROGRESS)
+    engine.complete_read(one, (bytes(512),), 512)
+    (next_one,) = feed(engine, initiator.read(0, 1, itt=9, cmd_sn=3))
+    assert next_one.itt == 9
+
+
 def test_the_reserved_tag_is_no_task(initiator: Any, pdus: Any) -> None:
     engine = enter(initiator)
     assert feed(engine, initiator.read(0, 1, itt=NO_TAG)) == []
