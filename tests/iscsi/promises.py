@@ -67,6 +67,16 @@ PROMISES = (
         ),
     ),
     Promise(
+        "4.4.1, 4.4.3",
+        "Every portal leads to the target; SendTargets names all with their tags, a login answers "
+        "the tag of its own, and the tag is part of the nexus.",
+        (
+            "iscsi/test_portal.py::test_every_portal_leads_to_the_disk_and_names_its_group",
+            "iscsi/test_portal.py::test_reinstatement_is_within_a_portal_group",
+            "interop/test_libiscsi_portals.py::test_iscsi_ls_finds_both_portals_at_either",
+        ),
+    ),
+    Promise(
         "6.3.5",
         "The same name and ISID log in again: the old session's tasks end first.",
         ("iscsi/test_portal.py::test_reinstatement_ends_the_old_session_before_the_new_begins",),
@@ -127,6 +137,16 @@ PROMISES = (
         ),
     ),
     Promise(
+        "11.9.1",
+        "Before a planned stop operating systems are asked to log out, and nobody else is: iPXE "
+        "and EDK2 drop the session over a message that they did not ask for.",
+        (
+            "iscsi/test_portal.py::test_a_planned_stop_asks_operating_systems_to_log_out",
+            "iscsi/test_portal.py::test_who_does_not_log_out_is_not_waited_for_long",
+            "test_disk_process.py::test_who_may_be_asked_to_log_out",
+        ),
+    ),
+    Promise(
         "11.10, 11.11",
         "SendTargets is answered in full-feature phase too; text goes over several PDUs both "
         "ways; F answers F only.",
@@ -135,6 +155,17 @@ PROMISES = (
             "iscsi/test_text.py::test_a_request_over_three_pdus",
             "iscsi/test_text.py::test_an_answer_over_several_pdus",
             "iscsi/test_text.py::test_f_answers_f_only",
+        ),
+    ),
+    Promise(
+        "11.13.5, 13.8",
+        "A redirect (0101) is the first answer, before any proof, with an address and a port and "
+        "no tag. Who comes beyond the limits, or while we stop, hears 0302.",
+        (
+            "iscsi/test_portal.py::test_a_redirect_is_the_first_answer",
+            "iscsi/test_login.py::test_a_redirect_comes_before_any_proof",
+            "iscsi/test_portal.py::test_nobody_throws_out_another",
+            "interop/test_libiscsi_portals.py::test_a_drained_server_sends_libiscsi_to_another",
         ),
     ),
     Promise(

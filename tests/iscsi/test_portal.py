@@ -528,6 +528,24 @@ def test_a_hundred_connections_share_one_receive_buffer(play: Any) -> None:
     assert len(play(scene).disks) == 1
 
 
+def test_every_connection_ends_by_itself_when_nothing_is_acknowledged(play: Any) -> None:
+    """Also those that have not logged in; the numbers are explained in docs/iscsi.md."""
+
+    async def scene(house: House) -> None:
+        await house.client().connect(house.port)
+        assert await house.client().login(house.port) == 0
+        for peer in house.portal._connected:
+            sock = peer._transport.get_extra_info("socket")  # type: ignore[union-attr]
+            level = socket.IPPROTO_TCP
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert sock.getsockopt(level, socket.TCP_USER_TIMEOUT) == 150_000
+            assert sock.getsockopt(level, socket.TCP_KEEPIDLE) == 30
+            assert sock.getsockopt(level, socket.TCP_KEEPINTVL) == 10
+        assert len(house.portal._connected) == 2
+
+    play(scene)
+
+
 # Several portals.
 
 THREE = (Portal("127.0.0.1", 0, 1), Portal("127.0.0.2", 0, 2), Portal("::1", 0, 2))
