@@ -20,11 +20,12 @@ HINTS: Mapping[Phase, str] = {
     Phase.SEEN: "it was seen, and nothing was offered: is it in [[client]] or allowed by "
     "[unknown], is an address free in the pool?",
     Phase.OFFERED: "it was offered a boot program and did not fetch it: does another DHCP server "
-    "answer, is TFTP (69/udp) or HTTP blocked, is the loader there?",
+    "answer, is TFTP (69/udp) or HTTP blocked, is the loader there? Offered a disk: was its login "
+    "refused (see the log)?",
     Phase.LOADER: "it fetched its boot program, which did not come back: does that program know "
     "its network card, does Secure Boot refuse it?",
     Phase.SCRIPT: "it fetched its script and did not log in: see the machine's screen; is iSCSI "
-    "(3260/tcp) blocked?",
+    "(3260/tcp) blocked, was its login refused (see the log)?",
     Phase.LOGIN: "it logged in and read nothing: see the log of its disk",
     Phase.READING: "it reads, and no operating system has reported: its boot loader, kernel or "
     "initramfs stands still; see its serial line",
