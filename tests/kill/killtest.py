@@ -270,7 +270,7 @@ class Killing:
         """All the blows, one after the other; the guest goes on after the last."""
         for number, blow in enumerate(blows, 1):
             pid = await self.disk_process()  # also after both were killed
-            if blow.moment is not Moment.AT_ONCE:
+            if blow.moment is not Moment.AGAIN:
                 await watch.goes_on()
             if blow.moment is Moment.FLUSH:
                 await watch.next_sync()
@@ -280,7 +280,7 @@ class Killing:
                 flush=True,
             )
             await self._strike(blow, pid)
-            if blow.kind is Kind.CONTROL and blow.moment is not Moment.AT_ONCE:
+            if blow.kind is Kind.CONTROL and blow.moment is not Moment.AGAIN:
                 await watch.goes_on()  # the disk process serves on, alone
                 os.kill(pid, 0)
             if blow.kind is not Kind.DISK:

@@ -31,7 +31,7 @@ class Moment(StrEnum):
 
     ANY = "at any time"
     FLUSH = "while the guest flushes"
-    AT_ONCE = "again at once"  #: before the guest has found its way back
+    AGAIN = "while it comes back"  #: a machine connects and logs in again after about 3 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def plan(seed: int, disk: int, control: int, both: int) -> list[Blow]:
     moments = {
         Moment.ANY: lambda: dice.uniform(0.2, 2.5),
         Moment.FLUSH: lambda: dice.uniform(0.0, 0.03),
-        Moment.AT_ONCE: lambda: dice.uniform(0.0, 1.0),
+        Moment.AGAIN: lambda: dice.uniform(0.0, 4.0),
     }
     blows: list[Blow] = []
     for kind in kinds:
