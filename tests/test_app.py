@@ -822,3 +822,41 @@ def test_a_reload_before_it_is_ready_is_nothing(
 async def _start_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"site\.interface"):
         await app.Service(settings(tmp_path)).start()
+
+
+#: A login that says what it was answered: the status in hex, and the text.
+KNOCK = """
+import socket, sys
+text = ("InitiatorName=%s\\0TargetName=%s\\0" % tuple(sys.argv[2:])).encode()
+head = bytes((0x43, 0x87, 0, 0, 0)) + len(text).to_bytes(3, "big") + bytes.fromhex("00023d000001")
+with socket.create_connection((sys.argv[1], 3260), 10) as sock:
+    sock.sendall(head.ljust(48, b"\\0") + text + bytes(-len(text) % 4))
+    answer = sock.recv(4096)
+print(answer[36:38].hex(), answer[48:].decode().replace("\\0", " "))
+"""
+
+
+@pytest.mark.interop
+def test_a_server_is_drained_without_a_restart(world: World) -> None:
+    knock = (sys.executable, "-c", KNOCK, OURS, INITIATOR, f"{IQN}:52-54-00-12-34-56")
+    with world.service() as running:
+        lease(world)
+        assert world.at_client(*knock).startswith("0000 ")
+        away = '[iscsi]\nredirect = "192.168.77.9:3260"\nclient_sessions = 3\n[tftp]'
+        world.change("[tftp]", away)
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("1 profiles, 1 clients")
+        assert "a restart is needed" not in running.words
+        assert world.at_client(*knock) == "0101 TargetAddress=192.168.77.9:3260 \n"
+        assert "login refused" not in running.words  # it is nothing to worry about
+        world.change('redirect = "192.168.77.9:3260"\n', "")
+        world.change("[[client]]", '[[profile]]\nname = "b"\nimage = "debian"\n[[client]]')
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("2 profiles, 1 clients")
+        assert world.at_client(*knock).startswith("0000 ")
+
+
+@pytest.mark.interop
+def test_a_portal_that_is_not_there_is_told_at_the_start(world: World) -> None:
+    world.change("[tftp]", f'[iscsi]\nportals = ["{OURS}:3260", "[fd00:77::1]:3260"]\n[tftp]')
+    assert "iSCSI cannot listen on fd00:77::1 port 3260: Cannot assign" in world.refused()
