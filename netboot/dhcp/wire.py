@@ -252,6 +252,8 @@ def _spread(options: dict[int, bytes], room: int, overload: int) -> tuple[bytes,
     rest = {code: value for code, value in options.items() if code != RELAY_AGENT}
     relay = {code: value for code, value in options.items() if code == RELAY_AGENT}
     fixed = len(_area({OVERLOAD: bytes((overload,)), **relay}))
+    if fixed > room:  # the relay's alone is too much
+        return None
     rooms = [room - fixed, 63] + ([127] if overload & _FILE_HOLDS_OPTIONS else [])
     areas: list[dict[int, bytes]] = [{} for _ in rooms]
     for code, value in rest.items():

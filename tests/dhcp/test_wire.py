@@ -147,6 +147,14 @@ def test_still_too_long_goes_into_file_as_well() -> None:
     assert back.file == b""
 
 
+def test_what_a_relay_adds_may_be_too_much_too() -> None:
+    """Option 82 stays in the options area, so that it alone can exceed the room."""
+    packet = replace(PACKET, sname=b"", file=b"", options={53: b"\x02", 82: b"r" * 1000})
+    with pytest.raises(WireError, match="do not fit"):
+        wire.encode(packet, 576)
+    assert len(wire.encode(packet, 1400)) <= 1400
+
+
 def test_option_67_that_is_there_is_not_replaced_by_file() -> None:
     options = {53: b"\x02", 67: b"other\0", 17: b"r" * 200, 43: b"v" * 80, 12: b"h" * 110}
     assert decode(encode(replace(PACKET, options=options))).options[67] == b"other\0"
