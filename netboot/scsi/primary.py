@@ -17,6 +17,9 @@ NO_MEDIUM = Sense(Key.NOT_READY, Code.MEDIUM_NOT_PRESENT)
 #: target reset (REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4 section 6.36).
 TASK_MANAGEMENT = 0x80 | 0x40 | 0x10 | 0x08 | 0x02
 
+#: Power conditions of START STOP UNIT in which no disk is read: STANDBY, FORCE_STANDBY_0.
+STANDBY = (0x3, 0xB)
+
 
 def test_unit_ready(view: View, cdb: Buffer, edtl: int) -> Action:
     """TEST UNIT READY: whoever gets here is ready."""
@@ -84,7 +87,8 @@ def start_stop_unit(view: View, cdb: Buffer, edtl: int) -> Action:
 
     A stop flushes, and the unit stays ready: a guest that stops its disk when it halts would
     otherwise find NOT READY in the firmware of its next boot, which never sends a START. Power
-    conditions are accepted and change nothing: there is nothing to spin down.
+    conditions are accepted and change nothing, as there is nothing to spin down; but whoever
+    sends a disk to sleep wants nothing left in its cache.
     """
     unit = view.unit
     immediate = cdb[1] & 0x01 != 0
@@ -92,7 +96,7 @@ def start_stop_unit(view: View, cdb: Buffer, edtl: int) -> Action:
     if view.ceiling < Access.CHANGES and (condition or not start):
         return Reply(status=Status.RESERVATION_CONFLICT)
     if condition:
-        return Reply()
+        return Reply() if no_flush or condition not in STANDBY else Flush(immediate)
     if eject:
         if not unit.removable:
             return invalid_field(4, 1)
@@ -102,7 +106,9 @@ def start_stop_unit(view: View, cdb: Buffer, edtl: int) -> Action:
         if start:
             unit.load(view)
             return Reply()
-        unit.eject()
+        if unit.loaded:
+            unit.eject()
+            unit.tell(Code.MEDIUM_NOT_PRESENT, but=view)  # SBC-4 section 4.4
         return Flush(immediate)
     if start or no_flush:
         return Reply()

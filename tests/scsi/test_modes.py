@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netboot.scsi.action import Check, Collect, Flush, Reply
-from netboot.scsi.modes import PAGES
+from netboot.scsi.modes import PAGES, Page
 from netboot.scsi.sense import Code
 from netboot.scsi.unit import KNOBS
 from tests.scsi.conftest import Bench
@@ -252,3 +252,59 @@ def test_any_parameter_list_is_answered(data: bytes, opcode: int) -> None:
     assert not isinstance(action, Collect)
     if isinstance(action, Check):
         assert {name: getattr(bench.unit, name) for name in KNOBS} == KNOBS
+
+
+# The changeable masks are the truth
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("ten", [False, True])
+def test_every_bit_is_changeable_as_the_mask_says(page: Page, ten: bool) -> None:
+    """MODE SENSE with PC 01b against MODE SELECT, bit by bit; SPC-4 section 6.11."""
+    start = 8 if ten else 4
+    for index in range(2, len(page.body)):
+        for bit in range(8):
+            bench = Bench()
+            mask = bench.data(bytes((0x1A, 8, 0x40 | page.code, 0, 255, 0)))[4:]
+            sensed = bench.data(bytes((0x1A, 8, page.code, 0, 255, 0)))[4:]
+            assert len(mask) == len(sensed) == len(page.body)
+            wanted = bytearray(sensed)
+            wanted[index] ^= 1 << bit
+            cdb = bytes((0x55, 0x10, *bytes(6), start + len(wanted), 0))
+            if not ten:
+                cdb = bytes((0x15, 0x10, 0, 0, start + len(wanted), 0))
+            data = bytes(start) + bytes(wanted)
+            if mask[index] >> bit & 1:
+                assert isinstance(bench.run(cdb, data=data), Reply | Flush)
+                now = bench.data(bytes((0x1A, 8, page.code, 0, 255, 0)))[4:]
+                assert now == wanted
+                assert bench.asc("00 00000000 00", nexus=bench.other) == 0x2A01
+                assert bench.status("00 00000000 00") == 0
+            else:
+                assert bench.parameter(cdb, data=data) == (start + index, bit)
+                assert bench.status("00 00000000 00", nexus=bench.other) == 0
+            default = bench.data(bytes((0x1A, 8, 0x80 | page.code, 0, 255, 0)))[4:]
+            assert default == sensed
+
+
+def test_every_page_can_be_asked_for_in_every_way() -> None:
+    """Each page control, each form; no page is savable, and says so (PS is 0)."""
+    bench = Bench()
+    for page in PAGES:
+        for control in range(3):
+            code = control << 6 | page.code
+            six = bench.data(bytes((0x1A, 8, code, 0, 255, 0)))[4:]
+            ten = bench.data(bytes((0x5A, 8, code, 0, *bytes(3), 0, 255, 0)))[8:]
+            assert six == ten and six[0] & 0x80 == 0
+        assert bench.asc(bytes((0x1A, 8, 0xC0 | page.code, 0, 255, 0))) == 0x3900
+    assert bench.field("15 11 0000 04 00", edtl=4) == (1, 0)  # SP
+
+
+def test_a_reset_puts_every_knob_back_and_the_others_learn_of_the_reset(bench: Bench) -> None:
+    cdb, data = select6(HEAD6 + "0A 0A 06 10 08 00 00 00 00 00 00 00")
+    bench.run(cdb, data=data)
+    bench.units.reset_unit(0)
+    assert bench.asc("00 00000000 00", nexus=bench.other) == 0x2903
+    assert bench.status("00 00000000 00", nexus=bench.other) == 0  # which made the change moot
+    assert bench.asc("00 00000000 00") == 0x2903
+    assert bench.data("1A 08 0A 00 FF 00")[6:9] == bytes.fromhex("02 10 00")

@@ -7,7 +7,7 @@ import pytest
 
 from netboot.scsi.action import Flush, Reply
 from netboot.scsi.primary import TASK_MANAGEMENT, lun_fields
-from netboot.scsi.sense import Code
+from netboot.scsi.sense import Code, Key
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
 from tests.scsi.conftest import Bench
@@ -166,8 +166,10 @@ def test_start_and_no_flush_do_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("condition", range(1, 16))
 def test_power_conditions_change_nothing(make_bench: Callable[..., Bench], condition: int) -> None:
     bench = removable(make_bench)
-    # LOEJ is ignored then.
-    assert bench.run(bytes((0x1B, 1, 0, 0, condition << 4 | 2, 0))) == Reply()
+    # LOEJ is ignored then; a disk that is sent to sleep is flushed, unless NO_FLUSH is set.
+    sleeps = Flush(immediate=True) if condition in (3, 11) else Reply()
+    assert bench.run(bytes((0x1B, 1, 0, 0, condition << 4 | 2, 0))) == sleeps
+    assert bench.run(bytes((0x1B, 1, 0, 0, condition << 4 | 4, 0))) == Reply()
     assert bench.run(READY) == Reply()
 
 
@@ -176,7 +178,10 @@ def test_eject_and_load(make_bench: Callable[..., Bench]) -> None:
     assert bench.run("1B 00 0000 02 00") == Flush()
     assert bench.run("1B 00 0000 02 00") == Flush()
     assert bench.asc(READY) == Code.MEDIUM_NOT_PRESENT
-    assert bench.asc(READY, nexus=bench.other) == Code.MEDIUM_NOT_PRESENT
+    # The other one is told once that it has gone, and then that it is not there.
+    for key in (Key.UNIT_ATTENTION, Key.NOT_READY, Key.NOT_READY):
+        sense = bench.sense(READY, nexus=bench.other)
+        assert (sense.key, sense.asc) == (key, Code.MEDIUM_NOT_PRESENT)
     assert bench.run("1B 00 0000 03 00") == Reply()
     assert bench.run(READY) == Reply()
     assert (
