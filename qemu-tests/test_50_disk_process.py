@@ -21,7 +21,7 @@ from records import Kind, plan
 def test_guests_go_on_when_our_processes_die(version: Version, tmp_path: Path) -> None:
     settings = Settings(tmp_path / "state", version.image, [ONE])
     blows = plan(seed=1, disk=3, control=1, both=0)
-    outcome = asyncio.run(scenario(Lab(tmp_path, settings, version), blows, again=False))
+    outcome = asyncio.run(scenario(Lab(tmp_path, settings, version), blows))
     assert {kind: len(found) for kind, found in outcome.kinds().items()} == {
         Kind.DISK: 3,
         Kind.CONTROL: 1,

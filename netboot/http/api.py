@@ -70,8 +70,8 @@ class Api:
         return answer(health, 200 if health.ok else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """The rows of ``http.metrics``."""
-        text = metrics.render(self._views.metrics())
+        """The rows of ``http.metrics``; rendered in a thread, for a thousand machines are a lot."""
+        text = await asyncio.to_thread(metrics.render, self._views.metrics())
         return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def clients(self, request: web.Request) -> web.StreamResponse:

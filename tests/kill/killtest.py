@@ -4,12 +4,13 @@
     killtest.py --kills 5 --seed 7 --overlay ephemeral
     killtest.py --control                the negative control: what was not synced is thrown away
 
-A machine in QEMU boots from its overlay and writes numbered records, each synced before it is
-acknowledged on the serial line, which needs no disk; beside them blocks that nobody syncs, and
-a file through the page cache. Meanwhile ``kill -9`` strikes the disk process, the control process,
-or both, at times that the seed decides. At the end the guest reads all of it from its disk;
-then writes on, until its plug is pulled; boots again, and finds every acknowledged record. Last,
-its overlay is judged from outside: by qemu-img, by e2fsck, and record by record.
+A machine in QEMU boots from its overlay, its disk process being killed twice, and writes numbered
+records, each synced before it is acknowledged on the serial line, which needs no disk; beside
+them blocks that nobody syncs, and a file through the page cache. Meanwhile ``kill -9`` strikes the
+disk process, the control process, or both, at times that the seed decides. At the end the guest
+reads all of it from its disk; then writes on, until its plug is pulled; boots again, and finds
+every acknowledged record. Last, its overlay is judged from outside: by qemu-img, by e2fsck, and
+record by record.
 
 Exit 0 when nothing is missing and the guest saw no error; with --control, when that was noticed.
 """
@@ -32,6 +33,7 @@ from pathlib import Path
 from netboot.cli.image import ensure
 from netboot.cli.options import Place, place
 from netboot.errors import LabError
+from netboot.events import Phase
 from netboot.lab import namespace
 from netboot.lab.console import Console, ConsoleError
 from netboot.lab.machine import Machine
@@ -151,6 +153,7 @@ class Watch:
 class Outcome:
     """What was measured."""
 
+    booting: int = 0  #: kills while the machine booted
     fallen: list[tuple[float, Blow]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     back: list[float] = field(default_factory=list)  #: seconds until another disk process was there
@@ -179,10 +182,21 @@ class Killing:
 
     # The guest.
 
-    async def boot(self) -> Console:
-        """The machine, with our writer in it."""
+    async def boot(self, kills: int = 0) -> Console:
+        """The machine, with our writer in it; so many kills while its firmware reads."""
         console = await self.lab.power_on(ONE)
-        await console.up(BOOT)
+        for _ in range(kills):
+            async with asyncio.timeout(BOOT):
+                while await self.lab.last_phase(ONE.mac) != Phase.READING.label:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            await self._strike(Blow(Kind.DISK, Moment.ANY, 0.0, 0.0), await self.disk_process())
+        try:
+            await console.up(BOOT)
+        except ConsoleError as error:
+            raise Missed(f"killed {kills} times while it booted: {error}") from None
+        if kills:  # the others are those that fall while it writes
+            self.outcome.booting, self.outcome.fallen = kills, []
         await console.run(f"cat > /run/writer <<'E'\n{WRITER.read_text()}\nE\nmkdir -p /root/kill")
         return console
 
@@ -351,12 +365,18 @@ def program(*words: str | Path) -> bytes:
 
 
 async def scenario(
-    lab: Lab, blows: Sequence[Blow], *, again: bool = True, control: bool = False
+    lab: Lab,
+    blows: Sequence[Blow],
+    *,
+    booting: int = 0,
+    again: bool = False,
+    control: bool = False,
 ) -> Outcome:
-    """All of it; ``again``: with a pulled plug and another boot at the end."""
+    """All of it. ``booting``: so many kills more while the machine boots; ``again``: with a
+    pulled plug and another boot at the end."""
     async with lab:
         killing = Killing(lab, control=control)
-        console = await killing.boot()
+        console = await killing.boot(booting)
         await killing.begin_loose(console)
         watch = await killing.begin(console, 1)
         await watch.during(killing.strike(watch, blows), 60 + 30 * len(blows))
@@ -390,6 +410,7 @@ def figures(outcome: Outcome) -> str:
         "and once more after its plug was pulled" if outcome.again else "(its next boot is fresh)"
     )
     lines += [
+        f"kills while firmware read     {outcome.booting}; it came up",
         f"longest pause of the guest    {max(all_pauses):.2f} s",
         f"another disk process was there after {statistics.median(outcome.back):.2f} s, at most "
         f"{max(outcome.back):.2f} s",
@@ -419,7 +440,7 @@ def run(arguments: argparse.Namespace) -> int:
         again = arguments.overlay == "persistent"
         try:
             outcome = asyncio.run(
-                scenario(lab, blows, again=again, control=bool(arguments.control))
+                scenario(lab, blows, booting=2, again=again, control=arguments.control)
             )
         except Missed as error:
             if arguments.control:
