@@ -29,6 +29,8 @@ GATHERED_LIMIT: Final = 32 << 20
 #: Bytes that workers may be reading for a session before its next command has to wait.
 READING_LIMIT: Final = 16 << 20
 
+#: Opcode of the command that is processed before all that wait (SBC-3 section 5.22.1).
+SANITIZE: Final = 0x48
 READ: Final = 0x40
 WRITE: Final = 0x20
 
@@ -58,8 +60,8 @@ class Task:
 
     @property
     def order(self) -> int:
-        """The task attribute, a ``wire.Order``."""
-        return self.flags & 7
+        """The task attribute, a ``wire.Order``; that of SANITIZE is always HEAD OF QUEUE."""
+        return self.flags & 7 if self.cdb[0] != SANITIZE else wire.Order.HEAD
 
     @property
     def write_length(self) -> int:

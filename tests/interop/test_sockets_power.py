@@ -1,8 +1,10 @@
 """kill -9 of a real disk process: who held a disk still does, and what was erased stays erased."""
 
 import os
+import random
 import signal
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -112,6 +114,32 @@ def test_a_reservation_holds_and_its_holder_goes_on(iscsi: IscsiTarget) -> None:
     iscsi.stop()
     parts.discard(str(iscsi.overlay))
     assert not kept.exists()
+
+
+def test_what_was_answered_is_kept_whenever_the_process_dies(iscsi: IscsiTarget) -> None:
+    """Keys are changed one after the other, and the process is killed in between, four times."""
+    key, rng = 0, random.Random(7)
+    for _ in range(4):
+        with Dialogue(iscsi.port, NAME, isid=ONE) as one:
+            found = data_in(one, "5E 00 0000000000 00FF 00")[8:]
+            here = int.from_bytes(found, "big") if found else 0
+            assert here in (key, key + 1), (
+                "an answered change is gone, or one that nobody asked for"
+            )
+            key = here
+            end = threading.Timer(rng.uniform(0.005, 0.1), kill, (iscsi,))
+            end.start()
+            while True:
+                cdb = struct.pack(">BBB2xIB", 0x5F, REGISTER, 0, 24, 0)
+                data = struct.pack(">QQ4xBxH", key, key + 1, 1, 0)
+                one.send(one.initiator.command(cdb, 24, flags=0xA1, data=data))
+                answer = one.read()
+                if answer is None:
+                    break
+                assert answer.byte3 == 0
+                key += 1
+            end.join()
+    assert key > 8
 
 
 def test_a_sanitize_operation_goes_on(iscsi: IscsiTarget) -> None:

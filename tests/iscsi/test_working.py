@@ -78,7 +78,7 @@ def test_a_sanitize_ends_each_command_once_also_those_that_wait_for_their_turn(
     assert two.say(two.initiator.read(0, 1)) == []  # under way
     assert two.say(two.initiator.read(1, 1, flags=ORDERED)) == []  # waits for it
     assert two.say(two.initiator.read(2, 1)) == []  # waits for both
-    (good,) = one.say(one.initiator.command(ERASE, flags=0x83))  # HEAD OF QUEUE
+    (good,) = one.say(one.initiator.command(ERASE))  # which waits for none of them
     assert good.byte3 == 0
     answers = two.later()
     assert [sense(pdu) for pdu in answers] == [(2, 0x041B)] * 3
