@@ -9,7 +9,7 @@ synced file whose name was not is lost with its name.
 import random
 from collections.abc import Callable
 
-SECTOR = 512
+from expected import SECTOR, Atomic, Expected
 
 
 class File:
@@ -89,47 +89,6 @@ class Folder:
         return {name: file.after_power_cut(dice) for name, file in chosen.items() if file}
 
 
-class Expected:
-    """What each sector of the disk may be after a power cut; the last is what it is now."""
-
-    def __init__(self, content: bytes) -> None:
-        self.golden = [content[at : at + SECTOR] for at in range(0, len(content), SECTOR)]
-        self.allowed = [[sector] for sector in self.golden]
-
-    def begin_change(self, offset: int, data: bytes) -> None:
-        for at in range(0, len(data), SECTOR):
-            self.allowed[(offset + at) // SECTOR].append(data[at : at + SECTOR])
-
-    def begin_flush(self, busy: range = range(0)) -> list[int]:
-        """What is there when a flush begins; of sectors just being written, all but that."""
-        return [
-            max(1, len(versions) - (sector in busy)) for sector, versions in enumerate(self.allowed)
-        ]
-
-    def end_flush(self, marks: list[int]) -> None:
-        """What was there when the flush began is the oldest that may come back."""
-        for versions, mark in zip(self.allowed, marks, strict=True):
-            del versions[: mark - 1]
-
-    def begin_reset(self) -> None:
-        for versions, golden in zip(self.allowed, self.golden, strict=True):
-            versions.append(golden)
-
-    def end_reset(self) -> None:
-        self.allowed = [[sector] for sector in self.golden]
-
-    def now(self) -> bytes:
-        return b"".join(versions[-1] for versions in self.allowed)
-
-    def wrong(self, content: bytes) -> list[int]:
-        """The sectors that are neither what was flushed nor what came later."""
-        return [
-            sector
-            for sector, versions in enumerate(self.allowed)
-            if content[sector * SECTOR : (sector + 1) * SECTOR] not in versions
-        ]
-
-
 #: One thing that happened, to be done to a Replay of it.
 Event = Callable[["Replay"], None]
 
@@ -141,9 +100,11 @@ class Replay:
         self.folder = Folder()
         self.files: dict[int, File] = {}
         self.expected = Expected(content)
-        self.marks: dict[int, list[int]] = {}  #: of the flushes that are under way
+        self.marks: dict[int, object] = {}  # of the flushes that are under way
+        self.atomics: dict[int, Atomic] = {}
         self.generation = 0
-        self.refusable = False  #: being reset: until that is done, no disk at all is right too
+        self.room = 0  #: what a fresh disk is to have
+        self.golden = ""  #: name of the golden image, which may be moved
 
     def after_power_cut(self, dice: random.Random) -> dict[str, bytes]:
         return self.folder.after_power_cut(dice)

@@ -4,10 +4,8 @@ import random
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parent))
-from platter import SECTOR, Expected, File, Folder
+from platter import SECTOR, File, Folder
 
 DICE = 400
 
@@ -70,35 +68,3 @@ def test_a_name_is_certain_when_its_folder_is_synced() -> None:
     folder.sync()
     assert outcomes(folder) == {repr({"name": b"x"})}
     assert folder.find("new") is None and folder.find("name") is file
-
-
-def test_what_was_flushed_is_the_oldest_that_may_come_back() -> None:
-    expected = Expected(sectors(b"g", b"g"))
-    expected.begin_change(0, sectors(b"1", b"1"))
-    marks = expected.begin_flush()
-    expected.begin_change(0, sectors(b"2"))
-    assert expected.wrong(sectors(b"g", b"g")) == []
-    expected.end_flush(marks)
-    assert expected.wrong(sectors(b"g", b"g")) == [0, 1]
-    assert expected.wrong(sectors(b"1", b"1")) == expected.wrong(sectors(b"2", b"1")) == []
-    assert expected.now() == sectors(b"2", b"1")
-
-
-def test_what_is_just_being_written_is_no_part_of_a_flush() -> None:
-    expected = Expected(sectors(b"g", b"g"))
-    expected.begin_change(0, sectors(b"1", b"1"))
-    expected.end_flush(expected.begin_flush(busy=range(1, 2)))
-    assert expected.wrong(sectors(b"1", b"g")) == expected.wrong(sectors(b"1", b"1")) == []
-    assert expected.wrong(sectors(b"g", b"1")) == [0]
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_a_reset_allows_the_golden_image_and_then_nothing_else(done: bool) -> None:
-    expected = Expected(sectors(b"g"))
-    expected.begin_change(0, sectors(b"1"))
-    expected.end_flush(expected.begin_flush())
-    expected.begin_reset()
-    if done:
-        expected.end_reset()
-    assert expected.wrong(sectors(b"g")) == []
-    assert expected.wrong(sectors(b"1")) == ([0] if done else [])

@@ -1,6 +1,7 @@
 """Power cuts, in small: the same as ``make crashtest``, with its controls."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,18 @@ def test_what_is_broken_below_is_caught(broken: str) -> None:
     name, images, fault = crashtest.control((50, broken))
     assert name == broken
     assert images > 0 and fault
+
+
+def test_the_traces_hold_every_verb() -> None:
+    """Those of issue 3, and what else happens to an overlay, with a control for each order."""
+    verbs: Counter[str] = Counter()
+    for seed in range(118, 126):
+        verbs += crashtest.run(seed, images=1).verbs
+    assert set(verbs) >= {
+        *("write", "fua", "flush", "unmap", "same", "zero", "resize", "reset", "atomic"),
+        *("kill", "stop", "renew", "move", "full"),
+    }
+    assert len(crashtest.CONTROLS) == 11
 
 
 def test_a_trace_is_the_same_for_the_same_seed() -> None:
