@@ -153,6 +153,8 @@ class Answers:
             return
         self.finish(task)
         room = task.edtl if task.flags & (READ | WRITE) else 0
+        if taken and room and task.flags & READ:
+            taken = 0  # what takes data was said to give some: nothing was moved
         flags, residual = 0x80, 0
         if taken > room:
             flags, residual = 0x80 | _OVERFLOW, taken - room
@@ -170,8 +172,8 @@ class Answers:
         """Any number of Data-In PDUs, in bursts, with the residual in the last (11.4.5)."""
         room = task.read_length
         send = min(room, length)
-        if not send:
-            self.complete(task, 0, taken=length)
+        if not send:  # and nothing was moved either, if what gives data was said to take some
+            self.complete(task, 0, taken=0 if task.flags & WRITE else length)
             return
         self.finish(task)
         session = self.session

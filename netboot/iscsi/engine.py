@@ -233,7 +233,7 @@ class Connection:
             if not immediate:
                 session.answered()
             event = self.requests.receive(op, pdu, data, self._targets())
-            if isinstance(event, Management) and event.function == Function.ABORT_TASK:
+            if isinstance(event, Management):
                 self._forestall(event, pdu)
             if event is not None:
                 self._events.append(event)
@@ -241,12 +241,13 @@ class Connection:
             self._replay()
 
     def _forestall(self, request: Management, pdu: memoryview) -> None:
-        """ABORT TASK: perhaps of a task that has not come."""
+        """Task management reaches commands that have not come, or are behind a gap."""
         session, tag = self.session, request.referenced
-        if tag in session.tasks or tag in self._tags:
-            return
         _, own, _, referenced = wire.TASK_MANAGEMENT.unpack_from(pdu)
-        request.forestalled = session.forestall(referenced, own)
+        if request.function != Function.ABORT_TASK:
+            session.forget(request.function, request.lun, own)
+        elif tag not in session.tasks and tag not in self._tags:
+            request.forestalled = session.forestall(referenced, own)
 
     def _replay(self) -> None:
         """A gap is closed: handle what came behind it."""

@@ -177,6 +177,21 @@ class Session:
         self.early[cmd_sn] = b""
         return True
 
+    def forget(self, function: int, lun: int, before: int) -> None:
+        """Commands that a gap keeps waiting end with those that a request ends.
+
+        They were sent before it (``before`` is its CmdSN), so that they must not run after it
+        (section 4.2.3.2).
+        """
+        if function not in wire.ENDS_TASKS:
+            return
+        everywhere = function in (wire.Function.WARM_RESET, wire.Function.COLD_RESET)
+        for cmd_sn, pdu in self.early.items():
+            command = bool(pdu) and pdu[0] & 0x3F == wire.Op.SCSI_COMMAND
+            meant = everywhere or pdu[8:16] == lun.to_bytes(8, "big")
+            if command and meant and wire.after(before, cmd_sn):
+                self.early[cmd_sn] = b""
+
     def laden(self) -> bool:
         """Whether pending tasks hold, or may get unasked, as much write data as there may be."""
         if len(self.tasks) <= FEW_TASKS:

@@ -103,6 +103,15 @@ class Function(IntEnum):
     REASSIGN = 8
 
 
+#: Those that end many tasks.
+ENDS_TASKS: Final = frozenset(
+    {
+        *(Function.ABORT_TASK_SET, Function.CLEAR_TASK_SET, Function.LUN_RESET),
+        *(Function.WARM_RESET, Function.COLD_RESET),
+    }
+)
+
+
 class FunctionAnswer(IntEnum):
     """Answers to task management (section 11.6.1)."""
 

@@ -253,7 +253,8 @@ FULL = (
     group(
         "11.3.1",
         "F is set where no data goes to the target. Bidirectional commands are not supported, "
-        "for none of ours is one.",
+        "for none of ours is one. Data in the wrong direction is not moved: the residual is all of "
+        "it.",
         ("neither F nor W", (), lambda i: [i.read(0, 1, flags=0x41)], [Reject(PROTOCOL)]),
         (
             "R and W",
@@ -266,6 +267,18 @@ FULL = (
             (),
             lambda i: [i.read(0, 1, flags=0xE1, ahs=BIDIRECTIONAL)],
             [Reject(NOT_SUPPORTED)],
+        ),
+        (
+            "a WRITE with R",
+            (),
+            lambda i: [i.write(0, 1, BLOCK, flags=0xC1)],
+            [GOOD],
+        ),
+        (
+            "a READ with W",
+            (),
+            lambda i: [i.read(0, 1, flags=0xA1)],
+            [GOOD],
         ),
         ("data with a command that takes none", (), lambda i: [i.command(b"", data=BLOCK)], [GOOD]),
         (
@@ -697,6 +710,16 @@ FULL = (
             lambda i: [
                 i.read(0, 1, itt=0x77, cmd_sn=FIRST + 1),
                 abort(i, 0x77, FIRST + 1, FIRST + 2),
+                i.request(0, cmd_sn=FIRST, data=b"a"),
+            ],
+            [Said(0x22, 0), Said(0x20, data=b"a")],
+        ),
+        (
+            "a reset before a command that waits behind a gap",
+            (),
+            lambda i: [
+                i.write(0, 1, BLOCK, itt=0x77, cmd_sn=FIRST + 1),
+                i.request(0x02, 0x85, immediate=True, cmd_sn=FIRST + 2),
                 i.request(0, cmd_sn=FIRST, data=b"a"),
             ],
             [Said(0x22, 0), Said(0x20, data=b"a")],

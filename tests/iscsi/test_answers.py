@@ -97,7 +97,7 @@ def test_residuals_of_data(
     [
         (READ, 0, 512, 0x84, 512),  # no room at all
         (0, 0, 512, 0x84, 512),
-        (WRITE, 512, 512, 0x80, 0),  # data for a command that announced a write
+        (WRITE, 512, 512, 0x82, 512),  # data for a command that announced a write: none was taken
         (READ, 512, 0, 0x82, 512),
     ],
 )
@@ -247,3 +247,14 @@ def test_a_status_does_not_overtake_data_that_is_under_way(transfer: Transfer) -
     transfer.unsolicited, transfer.tag = False, NO_TAG
     of.complete(held, *transfer.held)
     assert sent(of)[:4] == b"\x21\x82\x00\x02" and of.session.tasks == {}
+
+
+@pytest.mark.parametrize("edtl", [512, 4096])
+def test_data_in_the_wrong_direction_is_not_moved_and_the_residual_says_so(
+    edtl: int, pdus: Read
+) -> None:
+    of = answers()
+    of.complete(task(edtl, READ), 0, taken=512)  # a WRITE with R
+    of.complete_read(task(edtl, WRITE), (bytes(512),), 512)  # a READ with W
+    for pdu in pdus(sent(of)):
+        assert (pdu.opcode, pdu.flags, pdu.byte3, pdu.word44) == (0x21, 0x82, 0, edtl)

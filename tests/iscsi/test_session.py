@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from netboot.iscsi.session import READ, WINDOW, WRITE, Session, Task, Transfer
 from netboot.iscsi.target import Identity
-from netboot.iscsi.wire import NO_TAG
+from netboot.iscsi.wire import NO_TAG, Function
 
 
 def session(cmd_sn: int = 1) -> Session:
@@ -143,3 +143,31 @@ def test_what_is_under_way() -> None:
     assert answering.expected
     answering.refuse()
     assert answering.broken and answering.burst == b"" and answering.expected
+
+
+@pytest.mark.parametrize(
+    ("function", "ended"),
+    [
+        (Function.ABORT_TASK_SET, {2}),
+        (Function.CLEAR_TASK_SET, {2}),
+        (Function.LUN_RESET, {2}),
+        (Function.WARM_RESET, {2, 3}),
+        (Function.COLD_RESET, {2, 3}),
+        (Function.CLEAR_ACA, set()),
+        (Function.REASSIGN, set()),
+    ],
+)
+def test_what_a_gap_keeps_waiting_ends_with_the_others(function: int, ended: set[int]) -> None:
+    """Commands to the unit that were sent before; not other requests, nor what came later."""
+    opened = session(1)
+    mine, other = (lun.to_bytes(8, "big") for lun in (5 << 48, 6 << 48))
+    early = {
+        2: b"\x01" + bytes(7) + mine,
+        3: b"\x01" + bytes(7) + other,
+        4: bytes(8) + mine,  # a ping
+        6: b"\x01" + bytes(7) + mine,
+    }
+    opened.early = dict(early)
+    opened.forget(function, 5 << 48, 5)
+    assert {number for number, pdu in opened.early.items() if not pdu} == ended
+    assert all(pdu in (b"", early[number]) for number, pdu in opened.early.items())
