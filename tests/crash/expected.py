@@ -15,15 +15,13 @@ class Atomic:
     old: list[tuple[bytes, ...]]  #: what each sector might have been before
     written: bool = False  #: whether the disk has it, so that a flush makes it durable
 
-    def is_torn(self, found: list[bytes]) -> bool:
-        """Whether one sector is certainly new and another certainly old; what was written over
-        it later says nothing."""
-        here = found[self.first : self.first + len(self.new)]
-        news = any(sector == new for sector, new in zip(here, self.new, strict=True))
-        olds = any(
-            sector in old and sector != new
-            for sector, old, new in zip(here, self.old, self.new, strict=True)
-        )
+    def is_torn(self, found: list[bytes], allowed: list[list[bytes]]) -> bool:
+        """Whether one sector is certainly new and another certainly old; what may have been
+        written over it later says nothing."""
+        news = olds = False
+        for number, (new, old) in enumerate(zip(self.new, self.old, strict=True), self.first):
+            news |= found[number] == new
+            olds |= found[number] in old and found[number] not in after(new, allowed[number])
         return news and olds
 
 
@@ -112,8 +110,15 @@ class Expected:
         ]
         if wrong:
             return f"{len(wrong)} sectors, the first {wrong[0]}, are neither old nor new"
-        torn = [atomic.first for atomic in self._atomics if atomic.is_torn(found)]
+        torn = [atomic.first for atomic in self._atomics if atomic.is_torn(found, self.allowed)]
         return f"the atomic write at sector {torn[0]} is there in part" if torn else ""
+
+
+def after(version: bytes, versions: list[bytes]) -> list[bytes]:
+    """That one, and what came later; all, when it is too old to come back."""
+    if version not in versions:
+        return versions
+    return versions[len(versions) - 1 - versions[::-1].index(version) :]
 
 
 def cut(content: bytes) -> list[bytes]:

@@ -90,6 +90,14 @@ def test_an_atomic_write_is_whole() -> None:
     assert fits(expected, "wbi") and not fits(expected, "abi") and not fits(expected, "whi")
 
 
+def test_what_was_before_an_atomic_write_may_be_written_again_later() -> None:
+    expected = Expected(sectors("gh"))
+    expected.begin_atomic(0, sectors("ab"))
+    assert not fits(expected, "gb")
+    expected.begin_change(0, sectors("g"))
+    assert fits(expected, "gb") and fits(expected, "gh") and not fits(expected, "ah")
+
+
 def test_a_flush_that_began_before_an_atomic_write_says_nothing_of_it() -> None:
     expected = Expected(sectors("gh"))
     mark = expected.begin_flush()

@@ -150,6 +150,7 @@ class Trace:
         if self.dice.random() < 0.1:
             self.now[offset : offset + length] = data  # whoever opens the disk does it
             self.kill()
+            self.recorder.note(lambda at: setattr(at.atomics[number], "written", True))
             return
         self._overtakable(lambda: self._put(offset, data))
         self.recorder.note(lambda at: setattr(at.atomics[number], "written", True))
