@@ -1,5 +1,6 @@
 """libiscsi's programs at several portals, over IPv6, and sent elsewhere by a drained server."""
 
+import asyncio
 import re
 import signal
 import subprocess
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from netboot.model import Chap, Portal, SessionLimits
+from netboot.iscsi.portal import Kind, Portals, Report
+from netboot.model import Admission, Chap, DiskSpec, Knock, Lun, Portal, SessionLimits
+from tests.interop.conftest import MAC, NAME
+from tests.iscsi.conftest import Memory
 
 pytestmark = pytest.mark.interop
 
-NAME = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
 BOTH = (Portal("127.0.0.1", 0, 1), Portal("::1", 0, 7))
 
 
@@ -114,3 +117,42 @@ def _until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_libiscsi_logs_out_when_it_is_asked_and_comes_back() -> None:
+    """Its library does as RFC 7143 section 11.9.1 has it, so that here QEMU may stand for an
+    operating system: nothing fails, and nobody's connection is cut off."""
+
+    async def main() -> tuple[str, list[tuple[str, str]]]:
+        reports: list[Report] = []
+        spec = DiskSpec("/golden.raw", 1 << 20, "sha256:x")
+        welcome = Admission(0, MAC, NAME, (Lun(0, spec, "525400123456"),))
+        disk = Memory()
+
+        async def admit(knock: Knock) -> Admission:
+            return welcome
+
+        portals = Portals(lambda _: disk, admit, reports.append, lambda isid: True)
+        (here,) = await portals.start([Portal("127.0.0.1", 0)])
+        try:
+            words = ["write -P 0x33 0 64k", "sleep 2000", "read -P 0x33 0 64k", "flush"]
+            io = await asyncio.create_subprocess_exec(
+                *("qemu-io", "-f", "raw", *(part for word in words for part in ("-c", word))),
+                f"iscsi://{here.endpoint}/{NAME}/0",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            async with asyncio.timeout(30):
+                while disk.data[0] != 0x33:
+                    await asyncio.sleep(0.02)
+                await portals.close(MAC, politely=True)
+                said, _ = await io.communicate()
+            assert io.returncode == 0
+        finally:
+            await portals.stop()
+        return said.decode(), [(report.kind, report.detail) for report in reports]
+
+    said, happened = asyncio.run(main())
+    assert "read 65536/65536" in said and "failed" not in said.lower(), said
+    around = [(kind, detail) for kind, detail in happened if kind != Kind.READING]
+    assert around == [(Kind.LOGIN, ""), (Kind.LOGOUT, "logout")] * 2

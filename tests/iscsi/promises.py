@@ -143,6 +143,8 @@ PROMISES = (
         (
             "iscsi/test_portal.py::test_a_planned_stop_asks_operating_systems_to_log_out",
             "iscsi/test_portal.py::test_who_does_not_log_out_is_not_waited_for_long",
+            "interop/test_libiscsi_portals.py::"
+            "test_libiscsi_logs_out_when_it_is_asked_and_comes_back",
             "test_disk_process.py::test_who_may_be_asked_to_log_out",
         ),
     ),
