@@ -3,8 +3,7 @@
 ``make conformance`` runs every test of ``iscsi-test-cu`` in a process of its own, with a time
 limit, at four logical units and with a second session, and writes ``docs/conformance.md``. A
 test that skipped itself is counted apart: the suite counts it as passed. All traffic stays on
-127.0.0.1; needs the packages libiscsi-bin and tgt, and 20 GiB below the folder for temporary
-files.
+127.0.0.1; needs the packages libiscsi-bin and tgt, and 20 GiB in the folder for temporary files.
 """
 
 import argparse
@@ -29,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
 SUITE = "iscsi-test-cu"
 NAME = "iqn.2026-11.lab.netboot:conformance"
+#: Bytes below the folder for temporary files: the large units are overwritten, the others nearly.
+ROOM = sum(size for _, size in UNITS) + (1 << 30)
 #: These want zeros where no test before them has written, so they run first.
 FIRST = ("SCSI.MultipathIO.CompareAndWrite",)
 
@@ -196,6 +197,14 @@ def main() -> int:
         if shutil.which(program) is None:
             print(f"{program} is missing: apt-get install libiscsi-bin tgt", file=sys.stderr)
             return 2
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if any(re.search(options.only, name) for name in LONG) and free < ROOM:
+        print(
+            f"{tempfile.gettempdir()} has {free >> 30} GiB free, {ROOM >> 30} are overwritten: "
+            "set TMPDIR to another folder",
+            file=sys.stderr,
+        )
+        return 2
     sides = asyncio.run(compare(options))
     print(table(sides))
     if not (options.only or options.unit or options.alone):
