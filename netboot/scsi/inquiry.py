@@ -23,6 +23,8 @@ from netboot.scsi.unit import Unit, View
 VERSION_DESCRIPTORS = (0x00A0, 0x0960, 0x0460, 0x04C0)
 #: Peripheral qualifier 011b with type 1Fh: no unit here (SPC-4 section 6.4.2).
 NO_UNIT = 0x7F
+#: PROTOCOL IDENTIFIER of iSCSI (SPC-4 section 7.6.1).
+ISCSI = 5
 #: The target has several ports.
 MULTIP = 0x10
 
@@ -75,19 +77,36 @@ def naa(unit: Unit) -> bytes:
     return bytes((0x30 | digest[0] & 0x0F,)) + digest[1:8]
 
 
+def _port_name(unit: Unit, port: int) -> bytes:
+    """A target port by its name (RFC 7143 section 4.4.4)."""
+    return _designator(3, 0x18, _name(f"{unit.target_name},t,0x{port:04x}"), ISCSI)
+
+
 def _identification(unit: Unit, port: int = PORT) -> bytes:
-    iscsi = 5
     serial = _serial(unit)
     made = _designator(2, 0x01, _padded(unit.vendor, 8) + _padded(unit.product, 16) + serial[:200])
     made += _designator(1, 0x03, naa(unit))
     # The target port that the question came in by.
-    made += _designator(1, 0x14, struct.pack(">I", port), iscsi)
-    made += _designator(1, 0x15, struct.pack(">I", GROUP), iscsi)
+    made += _designator(1, 0x14, struct.pack(">I", port), ISCSI)
+    made += _designator(1, 0x15, struct.pack(">I", GROUP), ISCSI)
     if unit.target_name:
         logical_unit = _name(f"{unit.target_name},L,0x{unit.number:016x}")
         made += _designator(3, 0x08, logical_unit)
-        made += _designator(3, 0x18, _name(f"{unit.target_name},t,0x{port:04x}"), iscsi)
-        made += _designator(3, 0x28, _name(unit.target_name), iscsi)
+        made += _port_name(unit, port)
+        made += _designator(3, 0x28, _name(unit.target_name), ISCSI)
+    return made
+
+
+def _extended(unit: Unit) -> bytes:
+    # HEADSUP, ORDSUP and SIMPSUP; V_SUP: the cache is volatile. Nothing else.
+    return bytes((0, 0x07, 0x01)).ljust(60, b"\0")
+
+
+def _ports(unit: Unit) -> bytes:
+    made = b""
+    for port in unit.ports:  # no initiator port is one of ours
+        name = _port_name(unit, port) if unit.target_name else b""
+        made += struct.pack(">HHHHHH", 0, port, 0, 0, 0, len(name)) + name
     return made
 
 
@@ -142,6 +161,8 @@ PAGES = (
     Page(0x00, "Supported VPD Pages", _supported_pages, "SPC-4 7.8.15"),
     Page(0x80, "Unit Serial Number", _serial, "SPC-4 7.8.18"),
     Page(0x83, "Device Identification", _identification, "SPC-4 7.8.6"),
+    Page(0x86, "Extended INQUIRY Data", _extended, "SPC-4 7.8.8"),
+    Page(0x88, "SCSI Ports", _ports, "SPC-4 7.8.14"),
     Page(0xB0, "Block Limits", _block_limits, "SBC-3 6.5.3"),
     Page(0xB1, "Block Device Characteristics", _characteristics, "SBC-3 6.5.2"),
     Page(0xB2, "Logical Block Provisioning", _provisioning, "SBC-3 6.5.4"),

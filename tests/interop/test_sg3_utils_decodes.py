@@ -77,7 +77,7 @@ def test_version_descriptors() -> None:
 
 def test_supported_pages() -> None:
     listed = re.findall(r"^ 0x(..) ", page(unit(), 0x00), re.MULTILINE)
-    assert listed == ["00", "80", "83", "b0", "b1", "b2"]
+    assert listed == ["00", "80", "83", "86", "88", "b0", "b1", "b2"]
 
 
 def test_serial_number() -> None:
@@ -101,6 +101,19 @@ def test_device_identification() -> None:
         "Target device that contains addressed lu:",
     )
     assert "bad" not in text.lower()
+
+
+def test_extended_inquiry_data() -> None:
+    text = page(unit(), 0x86)
+    expect(text, "HEADSUP=1", "ORDSUP=1", "SIMPSUP=1", "NV_SUP=0", "V_SUP=1", "UASK_SUP=0")
+
+
+def test_scsi_ports() -> None:
+    several = unit()
+    several.ports = (1, 7)
+    text = page(several, 0x88)
+    expect(text, "Relative port=1", "Relative port=7", f"{NAME},t,0x0001", f"{NAME},t,0x0007")
+    assert text.count("Target port descriptor") == 2 and "bad" not in text.lower()
 
 
 def test_block_limits() -> None:

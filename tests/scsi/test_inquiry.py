@@ -56,7 +56,7 @@ def test_refusals(bench: Bench) -> None:
 
 
 def test_supported_pages(bench: Bench) -> None:
-    assert page(bench, 0x00) == bytes.fromhex("00 00 0006 00 80 83 B0 B1 B2")
+    assert page(bench, 0x00) == bytes.fromhex("00 00 0008 00 80 83 86 88 B0 B1 B2")
 
 
 @pytest.mark.parametrize("code", [row.code for row in PAGES])
@@ -202,3 +202,31 @@ def test_a_target_of_several_ports_says_so(bench: Bench) -> None:
     assert bench.data("12 00 00 0024 00")[6] == 0
     bench.unit.ports = (1, 7)
     assert bench.data("12 00 00 0024 00")[6] == 0x10
+
+
+def test_extended_inquiry_data(bench: Bench) -> None:
+    data = bench.data("12 01 86 00FF 00")
+    assert data == bytes.fromhex("00 86 003C 00 07 01") + bytes(57)
+
+
+def test_scsi_ports(make_bench: Callable[..., Bench]) -> None:
+    nameless = make_bench(target_name="")
+    assert nameless.data("12 01 88 00FF 00") == bytes.fromhex(
+        "00 88 000C 0000 0001 0000 0000 0000 0000"
+    )
+    bench = make_bench(target_name="iqn.x:y")
+    bench.unit.ports = (1, 0x10)
+    # Each with its number, no initiator port, and one designator: its name, padded.
+    assert bench.data("12 01 88 00FF 00") == b"".join(
+        (
+            *(bytes.fromhex("00 88 0048"),),
+            *(
+                bytes.fromhex("0000 0001 0000 0000 0000 0018 53 98 00 14"),
+                b"iqn.x:y,t,0x0001\0\0\0\0",
+            ),
+            *(
+                bytes.fromhex("0000 0010 0000 0000 0000 0018 53 98 00 14"),
+                b"iqn.x:y,t,0x0010\0\0\0\0",
+            ),
+        )
+    )
