@@ -40,8 +40,8 @@ PROMISES = (
         "4.2.3",
         "Task management ends the tasks that it is to end, of all sessions where it is to, and "
         "none of them is answered afterwards. We answer at once: data that is on its way for such "
-        "a task is ignored when it comes, where the section has us wait for it first. Commands that "
-        "were sent before, and wait behind a gap, end too.",
+        "a task is ignored when it comes, where the section has us wait for it first. Commands "
+        "that were sent before, and wait behind a gap, end too.",
         (
             "iscsi/test_session.py::test_what_a_gap_keeps_waiting_ends_with_the_others",
             "iscsi/test_management.py::test_abort_task_set_is_mine_only",
