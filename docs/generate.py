@@ -12,6 +12,7 @@ from pathlib import Path
 from netboot.cli import settings_text
 from netboot.http import metrics
 from netboot.iscsi import keys
+from netboot.scsi import commands, inquiry, logs, modes
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # what the tests hold us to is a table of theirs
@@ -86,10 +87,30 @@ def mistakes() -> str:
     return "\n".join(["| RFC 7143 | what comes of it | rows |", "|---" * 3 + "|", *rows])
 
 
+def scsi_pages() -> str:
+    """The pages that INQUIRY, MODE SENSE and LOG SENSE have."""
+    vital = [(f"VPD `{row.code:02X}`", row.name, row.reference) for row in inquiry.PAGES]
+    mode = [
+        (
+            f"mode `{row.code:02X}`",
+            f"{row.name}; changeable: {', '.join(knob.name for knob in row.knobs) or 'nothing'}",
+            row.reference,
+        )
+        for row in modes.PAGES
+    ]
+    log = [
+        ("log `00`, `00/FF`", "Supported Log Pages, and Subpages", "SPC-4 7.3.18"),
+        *((f"log `{row.code:02X}`", row.name, row.reference) for row in logs.PAGES),
+    ]
+    rows = [f"| {code} | {name} | {reference} |" for code, name, reference in vital + mode + log]
+    return "\n".join(["| Page | What | Reference |", "|---" * 3 + "|", *rows])
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"settings": settings_text.documentation, "tree": tree},
     "docs/iscsi.md": {"keys": login_keys, "promises": promises, "mistakes": mistakes},
     "docs/metrics.md": {"metrics": figures},
+    "docs/scsi.md": {"commands": commands.markdown, "pages": scsi_pages},
     "docs/settings.md": {"settings": settings_text.documentation},
 }
 

@@ -320,8 +320,9 @@ def find(cdb: Buffer) -> Command | Check:
 def markdown() -> str:
     """The table for people."""
     lines = [
-        "| Code | Command | CDB usage | Writes | Under a reservation of another | Reference |",
-        "|---|---|---|---|---|---|",
+        "| Code | Command | CDB usage | Writes | Under a reservation of another "
+        "| While sanitized | Reference |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in COMMANDS:
         code = (
@@ -331,7 +332,8 @@ def markdown() -> str:
         )
         lines.append(
             f"| `{code}` | {row.name} | `{row.usage.hex(' ').upper()}` "
-            f"| {'yes' if row.writes else ''} | {ALLOWED[row.access]} | {row.reference} |"
+            f"| {'yes' if row.writes else ''} | {ALLOWED[row.access]} "
+            f"| {'answered' if row.calm else ''} | {row.reference} |"
         )
     return "\n".join(lines) + "\n"
 

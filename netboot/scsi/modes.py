@@ -38,6 +38,7 @@ class Knob:
     byte: int
     bit: int
     attribute: str
+    name: str  #: as the standard calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,17 @@ class Page:
 
 PAGES = (
     # WCE: the cache is the page cache, and FLUSH and FUA are honoured.
-    Page("Caching", bytes.fromhex("0812") + bytes(18), (Knob(2, 2, "write_cache"),), "SBC-3 6.4.5"),
+    Page(
+        "Caching",
+        bytes.fromhex("0812") + bytes(18),
+        (Knob(2, 2, "write_cache", "WCE"),),
+        "SBC-3 6.4.5",
+    ),
     # GLTSD; queue algorithm modifier 1: commands may be reordered.
     Page(
         "Control",
         bytes.fromhex("0A0A02100000000000000000"),
-        (Knob(2, 2, "descriptor_sense"), Knob(4, 3, "software_protected")),
+        (Knob(2, 2, "descriptor_sense", "D_SENSE"), Knob(4, 3, "software_protected", "SWP")),
         "SPC-4 7.5.8",
     ),
     # DEXCPT: no failure predictions are reported.

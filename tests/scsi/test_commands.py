@@ -561,16 +561,14 @@ def test_an_unknown_service_action_points_at_its_field() -> None:
 
 
 def test_the_document_holds_the_table() -> None:
-    """When a row changes: write ``markdown()`` between the two marks of docs/scsi.md."""
-    text = DOCUMENT.read_text()
-    table = text.split("<!-- table -->\n")[1].split("<!-- end -->\n")[0]
-    assert table == markdown()
+    """When a row changes: ``make docs``."""
+    assert markdown() in DOCUMENT.read_text()
 
 
 def test_markdown_has_a_line_for_each_row() -> None:
     lines = markdown().splitlines()
     assert len(lines) == 2 + len(COMMANDS)
-    assert all(line.count("|") == 7 for line in lines)
+    assert all(line.count("|") == 8 for line in lines)
     assert "| `28` | READ(10) | `28 FB FF FF FF FF 00 FF FF 04` |" in lines[14]
 
 
