@@ -33,6 +33,8 @@ WAITING_LIMIT: Final = 512
 GATHER: Final = 512
 #: Seconds a connection may take to log in.
 LOGIN_TIMEOUT: Final = 30.0
+#: Seconds that the last answers may take to be taken, when the connection has ended.
+GOODBYE: Final = 10.0
 #: Seconds of silence after which TCP asks, between questions, and in all until it gives up. An
 #: iPXE under a boot menu polls no network and answers nothing; it opens a new connection later.
 KEEPALIVE_IDLE: Final = 30
@@ -185,9 +187,7 @@ class Peer(asyncio.BufferedProtocol):
     def hang_up(self, why: str) -> None:
         """End the connection when what was answered has been sent."""
         self._why = self._why or why
-        self._finish()
-        if self._transport is not None:
-            self._transport.close()
+        self._say_goodbye()
 
     def send(self) -> None:
         """Send what there is, and close the connection if that was the last."""
@@ -198,10 +198,18 @@ class Peer(asyncio.BufferedProtocol):
         if out:
             transport.writelines(out)
         if self.engine.ended:
-            self._finish()
-            transport.close()
+            self._say_goodbye()
         elif self._backlog and not self._blocked():
             self._catch_up()
+
+    def _say_goodbye(self) -> None:
+        """Close the connection when all was sent; not for ever when nobody takes it: TCP keeps
+        whoever acknowledges, and reads nothing, and such a one is no session that is counted."""
+        self._finish()
+        if self._transport is not None:
+            self._transport.close()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(GOODBYE, self._transport.abort)
 
     # Events.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.engine import Arrived
-from netboot.iscsi.peer import GATHER, GIVE_UP, HIGH_WATER, WAITING_LIMIT, Peer
+from netboot.iscsi.peer import GATHER, GIVE_UP, GOODBYE, HIGH_WATER, WAITING_LIMIT, Peer
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
 from netboot.model import Admission, Knock, Portal
@@ -301,6 +301,29 @@ def test_logout_closes_after_the_answer(play: Any) -> None:
         assert answer.opcode == 0x26 and rig.transport.closing
         rig.peer.connection_lost(None)
         assert rig.house.heard[-1] == ("left", "logout")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("how", ["logout", "hang up"])
+def test_the_last_answers_are_not_kept_for_ever(play: Any, how: str) -> None:
+    """Somebody logs out, and then reads nothing."""
+
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        aborted = []
+        rig.transport.abort = lambda: aborted.append(how)  # type: ignore[method-assign]
+        if how == "logout":
+            rig.say(rig.initiator.request(0x06))
+        else:
+            rig.peer.hang_up("target cold reset")
+        timer = rig.peer._timer
+        assert rig.transport.closing and not aborted and timer is not None
+        assert timer.when() - asyncio.get_running_loop().time() <= GOODBYE
+        timer._run()  # type: ignore[attr-defined]
+        assert aborted == [how]
+        rig.peer.connection_lost(None)
+        assert timer.cancelled() and rig.peer._timer is None
 
     play(scene)
 
