@@ -25,13 +25,21 @@ KINDS = {int(kind): kind for kind in Kind}
 
 
 def reserve6(view: View, cdb: Buffer, edtl: int) -> Action:
-    """RESERVE(6): a conflict as soon as anyone is registered; whoever has it may repeat it."""
-    state = view.unit.reservations
-    if state.keys:
-        return Reply(status=CONFLICT)
-    state.legacy = view
-    view.unit.refresh()
-    return Reply()
+    """RESERVE(6): a conflict as soon as anyone is registered; whoever has it may repeat it.
+
+    In its turn: a registration that is being kept is one, though it does not hold yet.
+    """
+
+    def change() -> Action:
+        state = view.unit.reservations
+        gone = view not in view.unit.views  # its session has ended before its turn
+        if gone or state.keys or state.legacy not in (None, view):
+            return Reply(status=CONFLICT)
+        state.legacy = view
+        view.unit.refresh()
+        return Reply()
+
+    return Amend(change)
 
 
 def release6(view: View, cdb: Buffer, edtl: int) -> Action:

@@ -479,6 +479,36 @@ def test_changes_are_worked_out_in_their_turn(make_bench: Callable[..., Bench]) 
     assert list(decode(bench.kept[-1])[0].keys.values()) == [MINE, THEIRS]
 
 
+def test_reserve6_waits_for_the_registration_before_it(make_bench: Callable[..., Bench]) -> None:
+    """Both at once: whoever is registered could never be rid of a RESERVE(6) again."""
+    bench = make_bench(remembers=True)
+    cdb = struct.pack(">BBB2xIB", 0x5F, REGISTER, 0, 24, 0).ljust(16, b"\0")
+    collect = bench.units.execute(bench.nexus, 0, cdb, 24)
+    assert isinstance(collect, Collect)
+    register = collect.then(struct.pack(">QQ4xBxH", 0, MINE, APTPL, 0))
+    reserve = bench.units.execute(bench.other, 0, bytes.fromhex(RESERVE6).ljust(16, b"\0"))
+    assert isinstance(register, Amend) and isinstance(reserve, Amend)
+    assert bench.settle(register) == Reply()
+    assert bench.settle(reserve) == CONFLICT
+    # And the other way round.
+    assert out(bench, REGISTER, MINE, 0) == Reply()
+    late = collect.then(struct.pack(">QQ4xBxH", 0, MINE, APTPL, 0))
+    assert bench.run(RESERVE6, nexus=bench.other) == Reply()
+    assert bench.settle(late) == CONFLICT
+    assert read_keys_raw(bench) == CONFLICT
+
+
+def test_reserve6_of_a_session_that_has_ended_holds_nothing(bench: Bench) -> None:
+    reserve = bench.units.execute(bench.other, 0, bytes.fromhex(RESERVE6).ljust(16, b"\0"))
+    bench.units.detach(bench.other)
+    assert bench.settle(reserve) == CONFLICT
+    assert bench.unit.reservations.legacy is None
+
+
+def read_keys_raw(bench: Bench) -> Action:
+    return bench.run("5E 00 0000000000 0100 00")
+
+
 # Unit attentions, and what a preempted nexus loses (SPC-4 section 5.13.11.2)
 
 

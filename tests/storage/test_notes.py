@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netboot.storage import parts
 from netboot.storage.disk import DiskError, Fault
 from netboot.storage.notes import LIMIT, Notes
 
@@ -165,3 +166,69 @@ def test_any_text_comes_back(
     notes = Notes(str(tmp_path_factory.mktemp("notes") / "x.scsi"), born)
     notes.put(text)
     assert notes.left() == text
+
+
+# Beside a real overlay
+
+
+def test_they_go_with_their_overlay(bench: Any) -> None:
+    disk = bench.attach()
+    assert disk.notes.lasting and disk.notes.left() == b""
+    disk.notes.put(TEXT)
+    file = bench.path.with_suffix(".scsi")
+    assert file.exists() and disk.space()[0] >= file.stat().st_blocks * 512
+    disk.close()
+    again = bench.attach()
+    assert again.notes.left() == TEXT
+    again.close()
+    parts.discard(str(bench.path))
+    assert not file.exists()
+
+
+def test_a_killed_process_leaves_them(bench: Any, kill_disk: Any) -> None:
+    disk = bench.attach()
+    disk.notes.put(TEXT)
+    kill_disk(disk)
+    again = bench.attach()
+    assert again.notes.left() == TEXT
+    again.close()
+
+
+def test_a_disk_that_is_begun_afresh_has_none(bench: Any) -> None:
+    disk = bench.attach()
+    disk.notes.put(TEXT)
+    Path(f"{bench.path.with_suffix('.scsi')}.new").write_bytes(b"half")
+    disk.close()
+    fresh = bench.attach(generation=1)
+    assert fresh.notes.left() == b"" and fresh.notes.born != disk.notes.born
+    fresh.close()
+    assert not [entry for entry in bench.path.parent.iterdir() if ".scsi" in entry.name]
+
+
+def test_a_disk_that_grows_keeps_them(bench: Any) -> None:
+    disk = bench.attach()
+    disk.notes.put(TEXT)
+    disk.resize(disk.size * 2)
+    disk.close()
+    again = bench.attach()
+    assert again.notes.left() == TEXT
+    again.close()
+
+
+def test_an_ephemeral_disk_and_a_golden_image(bench: Any) -> None:
+    disk = bench.attach(ephemeral=True)
+    assert not disk.notes.lasting
+    disk.close()
+    golden = bench.attach(overlay=None)
+    assert golden.notes is None and golden.space() is None
+    golden.close()
+
+
+def test_a_read_only_overlay_remembers_too(bench: Any) -> None:
+    bench.attach().close()
+    disk = bench.attach(read_only=True)
+    disk.notes.put(TEXT)
+    disk.close()
+    again = bench.attach()
+    assert again.notes.left() == TEXT
+    again.close()
