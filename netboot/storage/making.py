@@ -15,7 +15,7 @@ from pathlib import Path
 from netboot.errors import ImageError
 from netboot.storage import live, qcow2
 from netboot.storage.disk import DiskError
-from netboot.storage.parts import SIDES, InUse, claim, sibling, sync_folder
+from netboot.storage.parts import InUse, claim, remove_sides, sibling, sync_folder
 from netboot.storage.raw import write_at
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,7 @@ def make(
         _write_tables(meta, fresh)
         if not ephemeral:
             os.fdatasync(meta)
-        for suffix in SIDES:
-            if suffix != ".data":
-                Path(sibling(path, suffix)).unlink(missing_ok=True)
+        remove_sides(path, but=".data")
         if over:
             Path(new).rename(path)
             if not ephemeral:  # or the old entries could come back to data that is gone

@@ -58,11 +58,14 @@ class Overlay(Durable):
 
     def _do_what_was_meant(self) -> None:
         """Finish an atomic write that a power cut, or a kill, came into."""
+        size = self._intent.size()
+        if size is None:
+            return
         meant = self._intent.left()
         if meant is not None and meant[0] + len(meant[1]) <= self.size:
             self._intent.meant = meant[0], len(meant[1])
             self.write(*meant)
-        if self._intent.empty():
+        if not size:
             self._sync(self._intent.take_back)  # it may be empty only until power is cut
             return
         self._intent.written = True  # by us, or by who was killed

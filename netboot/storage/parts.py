@@ -54,6 +54,14 @@ def space(path: str) -> tuple[int, int]:
     return usage(path), system.f_bavail * system.f_frsize
 
 
+def remove_sides(path: str, but: str = "") -> None:
+    """Remove what lies beside an overlay, perhaps but one file; OSError."""
+    for suffix in SIDES:
+        if suffix != but:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(sibling(path, suffix))  # noqa: PTH108  # each disk that is made does it
+
+
 def punch(fd: int, offset: int, length: int) -> None:
     """Give a range's space back to the file system, where that can be done."""
     if _FALLOCATE(fd, _PUNCH_HOLE_KEEP_SIZE, offset, length):
@@ -141,7 +149,7 @@ def _remove(path: str) -> int:
         return freed
     Path(path).unlink(missing_ok=True)
     sync_folder(path)
-    for name in (*(sibling(path, suffix) for suffix in SIDES), path + ".new"):
-        Path(name).unlink(missing_ok=True)
+    remove_sides(path)
+    Path(path + ".new").unlink(missing_ok=True)
     sync_folder(path)
     return freed

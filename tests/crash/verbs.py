@@ -148,7 +148,7 @@ class Trace:
             self.recorder.note(lambda at: at.expected.give_up(at.atomics.pop(number)))
             return
         if self.dice.random() < 0.1:
-            self.now[offset : offset + length] = data  # whoever opens the disk does it
+            self._changing(offset, data)  # whoever opens the disk does it, after all others
             self.kill()
             self.recorder.note(lambda at: setattr(at.atomics[number], "written", True))
             return

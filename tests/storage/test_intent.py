@@ -72,7 +72,7 @@ def test_what_is_written_is_not_done_again_in_this_run_of_the_kernel(
     assert intent.meant == (512, len(DATA)) and not intent.written
     intent.mark_written()
     assert intent.written and intent.meant is None
-    assert Intent(str(path), 7).left() is None and not Intent(str(path), 7).empty()
+    assert Intent(str(path), 7).left() is None and Intent(str(path), 7).size()
     whole = path.read_bytes()
     for half in (1, 20, 35):  # what a power cut left of the mark
         path.write_bytes(whole[: -36 + half] + bytes(36 - half))
@@ -81,7 +81,7 @@ def test_what_is_written_is_not_done_again_in_this_run_of_the_kernel(
     monkeypatch.setattr(live, "boot_id", lambda: b"n" * 36)
     assert intent.left() == (512, DATA)
     intent.take_back()
-    assert intent.empty() and not intent.written and intent.left() is None
+    assert intent.size() == 0 and not intent.written and intent.left() is None
 
 
 def test_no_folder(tmp_path: Path) -> None:
