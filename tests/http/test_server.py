@@ -257,3 +257,36 @@ def test_what_aiohttp_says_is_only_silenced_for_what_is_not_our_fault(
         ("DEBUG", "x closed the connection"),
         ("INFO", "no HTTP request from x: 'odd'"),
     ]
+
+
+def test_requests_are_counted_by_route_and_status(fakes: ModuleType) -> None:
+    """Whatever a stranger asks for adds to what is there, and no key of its own."""
+
+    async def work(server: HttpServer) -> None:
+        for path in ("/healthz", "/healthz", "/boot/52-54-00-12-34-56.ipxe", "/api/v1/clients/x"):
+            await fakes.ask(server.port, path)
+        await fakes.ask(server.port, "/healthz", "HEAD")
+        for path in ("/a", "/b?c=d", "/%00", "/api/v1/nothing"):
+            assert (await fakes.ask(server.port, path)).status == 404
+        for name in ("one", "two"):
+            assert (await fakes.ask(server.port, f"/loaders/{name}")).status == 404
+        assert (await fakes.ask(server.port, "/healthz", "DELETE")).status == 405
+        assert server.requests == {
+            ("/healthz", 200): 3,
+            ("/boot/{mac}.ipxe", 200): 1,
+            ("/api/v1/clients/{mac}", 400): 1,
+            ("", 404): 4,
+            ("/loaders/{name}", 404): 2,
+            ("", 405): 1,
+        }
+
+    fakes.run(work)
+
+
+def test_a_fault_is_counted(fakes: ModuleType) -> None:
+    async def work(server: HttpServer) -> None:
+        await fakes.ask(server.port, "/api/v1/clients")
+        await fakes.ask(server.port, "/metrics")
+        assert server.requests == {("/api/v1/clients", 500): 1, ("/metrics", 500): 1}
+
+    fakes.run(work, fakes.Program(trouble=RuntimeError("a bug")))
