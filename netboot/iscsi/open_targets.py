@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from netboot.errors import NetbootError
 from netboot.iscsi import jobs
 from netboot.iscsi.lun import Held, PoweredOn, held, power_on
 from netboot.iscsi.peer import Peer
@@ -182,9 +183,15 @@ class OpenTargets:
             for lun in target.luns if target is not None else ():
                 unit = target.units.find(lun.number) if target is not None else None
                 if target is not None and unit is not None and lun.disk.overlay == path:
-                    disk = target.volumes[lun_fields(lun.number)[0]].disk
+                    volume = target.volumes[lun_fields(lun.number)[0]]
                     loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self._pool, disk.resize, size)
+                    try:
+                        await loop.run_in_executor(self._pool, volume.disk.resize, size)
+                    except NetbootError:
+                        raise  # it was refused: nothing is wrong with the disk
+                    except Exception as error:
+                        volume.failed(error)
+                        raise
                     unit.resize(size)
                     return True
         return False

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from netboot.errors import ImageError
 from netboot.iscsi.open_targets import OpenTargets
 from netboot.model import Admission, DiskSpec, Lun
 from netboot.scsi.action import Check, Reply
@@ -188,7 +189,13 @@ def test_a_disk_that_is_not_open_or_cannot_grow(play: Any) -> None:
         rig.disks[0].error = DiskError(Fault.SPACE, "no room")
         with pytest.raises(DiskError, match="no room"):
             await rig.targets.resize(MAC, "/client.qcow2", 5 << 20)
+        assert rig.errors == [(MAC, "no room")]  # and the operator sees it
+        rig.disks[0].error = ImageError("never becomes smaller")
+        with pytest.raises(ImageError):
+            await rig.targets.resize(MAC, "/client.qcow2", 512)
+        assert len(rig.errors) == 1  # nothing is wrong with the disk
         assert target.units.units[0].size == rig.disks[0].size == 1 << 20
+        rig.disks[0].error = None
 
     play(scene)
 
