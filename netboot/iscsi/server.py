@@ -110,7 +110,10 @@ class Edge(Working):
             self.fail(task, volume, error, writing=True)
             return
         if event.last:
-            self._written(task, volume, action.fua, action.length)
+            # The cache may have been switched off while the data was on its way.
+            unit = self._units.find(task.lun)
+            fua = action.fua or (unit is not None and not unit.write_cache)
+            self._written(task, volume, fua, action.length)
 
     def broken(self, event: Broken) -> None:
         """The initiator broke a rule of data transfer."""

@@ -215,10 +215,11 @@ def compare_and_write(view: View, cdb: Buffer, edtl: int) -> Action:
     wrong = outside(unit, lba, count, 13) or (invalid_field(13) if edtl != 2 * half else None)
     if wrong or not count:
         return wrong or Reply()
-    fua = cdb[1] & FUA != 0 or not unit.write_cache
+    fua = cdb[1] & FUA != 0
 
     def then(data: bytes) -> Action:
-        return Compare(offset, data[:half], Store(offset, data[half:], fua))
+        store = Store(offset, data[half:], fua or not unit.write_cache)
+        return Compare(offset, data[:half], store)
 
     return collect(cdb, 2 * half, edtl, then)
 
@@ -230,9 +231,9 @@ def or_write(view: View, cdb: Buffer, edtl: int) -> Action:
     wrong = outside(unit, lba, count, 10)
     if wrong or not count:
         return wrong or Reply()
-    offset, fua = lba * unit.block_size, flags & FUA != 0 or not unit.write_cache
-    length = count * unit.block_size
-    return collect(cdb, length, edtl, lambda data: Merge(offset, data, fua))
+    offset, length = lba * unit.block_size, count * unit.block_size
+    fua = flags & FUA != 0
+    return collect(cdb, length, edtl, lambda data: Merge(offset, data, fua or not unit.write_cache))
 
 
 def prefetch(view: View, cdb: Buffer, edtl: int) -> Action:

@@ -58,15 +58,15 @@ def write_same(view: View, cdb: Buffer, edtl: int) -> Action:
     if wrong:
         return wrong
     offset, length = lba * unit.block_size, count * unit.block_size
-    fua = not unit.write_cache
 
     def then(pattern: bytes) -> Action:
+        fua = not unit.write_cache
         if any(pattern):
             return Fill(offset, length, pattern, fua)
         return Zero(offset, length, unmap, fua)
 
     if cdb[0] == 0x93 and flags & 0x01:  # NDOB: no Data-Out buffer, the block is zeros
-        return invalid_field(1, 0) if edtl else Zero(offset, length, unmap, fua)
+        return invalid_field(1, 0) if edtl else then(b"")
     return collect(cdb, unit.block_size, edtl, then, exact=True)
 
 

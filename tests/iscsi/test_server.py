@@ -559,3 +559,14 @@ def test_switching_the_cache_off_flushes_it(bench: Any) -> None:
     bench.workers.work()
     assert good(session.later()[0])
     assert [call[0] for call in bench.disk.calls[-2:]] == ["write", "flush"]
+
+
+def test_a_write_under_way_when_the_cache_is_switched_off_is_flushed_too(bench: Any) -> None:
+    session = bench.session("ImmediateData=No", "InitialR2T=Yes")
+    (r2t,) = session.say(session.initiator.write(0, 1))
+    bench.unit.turn({"write_cache": False})
+    late = session.initiator.data_out(r2t.itt, r2t.word20, 0, 0, b"L" * 512)
+    assert session.say(late) == []
+    bench.workers.work()
+    assert good(session.later()[0])
+    assert [call[0] for call in bench.disk.calls] == ["write", "flush"]

@@ -282,3 +282,15 @@ def test_synchronize_cache(bench: Bench, opcode: int) -> None:
 def test_units_are_made_of_whole_blocks() -> None:
     with pytest.raises(ValueError, match="not made of"):
         Unit(0, 1000, "x")
+
+
+@parametrize("cdb", [sized(0x8B, 0, 1), sized(0x8E, 0, 1), "89 00 " + "00" * 11 + " 01 00 00"])
+def test_data_that_comes_after_the_cache_was_switched_off(bench: Bench, cdb: bytes | str) -> None:
+    raw = bytes.fromhex(cdb) if isinstance(cdb, str) else cdb
+    action = bench.run(raw, edtl=1024 if raw[0] == 0x89 else 512)
+    bench.unit.turn({"write_cache": False})
+    if isinstance(action, Collect):
+        action = action.then(bytes(action.length))
+    if isinstance(action, Compare) and action.then is not None:
+        action = action.then
+    assert getattr(action, "fua", False) is True
