@@ -242,6 +242,33 @@ def test_a_disk_grows_under_a_machine(start: Start, tmp_path: Path) -> None:
     line.close()
 
 
+def test_a_kill_while_a_disk_grows_loses_nothing(start: Start, tmp_path: Path) -> None:
+    path = admission(tmp_path).luns[0].disk.overlay
+    assert path is not None
+    size = asked_for = SIZE
+    for round_ in range(5):
+        process = start()
+        line = Line(tmp_path / "sock")
+        initiator = enter(line, tmp_path)
+        blocks = int.from_bytes(
+            initiator.command(b"\x25".ljust(10, b"\0"), 0xC1, edtl=8)[1][:4], "big"
+        )
+        assert (blocks + 1) * 512 in (size, asked_for)
+        size = (blocks + 1) * 512
+        for lba in range(20 * round_):
+            assert initiator.read(lba * 7)[:1] == bytes([lba]), "a write is lost"
+        for lba in range(20 * round_, 20 * round_ + 20):
+            assert initiator.write(lba * 7, bytes([lba]) * 512) == 0  # nobody flushes
+        asked_for = size + (round_ + 1) * SIZE
+        line.say(wire.Resize(round_, MAC, path, asked_for))
+        time.sleep(0.002 * round_)  # before it, within it, or after it
+        process.kill()
+        process.wait(10)
+        line.close()
+        initiator.sock.close()
+        (tmp_path / "sock").unlink()
+
+
 def test_what_was_acknowledged_survives_a_kill(start: Start, tmp_path: Path) -> None:
     first = start()
     line = Line(tmp_path / "sock")
