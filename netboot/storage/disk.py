@@ -95,7 +95,8 @@ class Disk(Protocol):
     def intend(self, offset: int, data: Buffer) -> None:
         """Put down what is about to be written, so that it is whole even if power is cut.
 
-        ``write`` and ``flush`` it next, then ``settle``; one at a time. May wait for the disk.
+        ``write`` and ``flush`` it next, then ``settle``; one at a time. What others write to the
+        same blocks after that ``write`` is not undone by it. May wait for the disk.
         """
 
     def settle(self) -> None:

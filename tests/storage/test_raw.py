@@ -228,3 +228,30 @@ def test_a_read_error_is_a_medium_error(image, monkeypatch):
     assert caught.value.fault is Fault.MEDIUM
     assert raw.SECTOR == 512
     disk.close()
+
+
+def test_a_plain_disk_grows_and_a_golden_image_never(image, golden):
+    with pytest.raises(ImageError, match="never written"):
+        golden.resize(2 * SIZE)
+    golden.close()
+    disk = Raw(image)
+    for wrong in (SIZE - 512, SIZE + 1):
+        with pytest.raises(ImageError, match=f"cannot have {wrong} bytes"):
+            disk.resize(wrong)
+    disk.resize(SIZE + 4096)
+    assert disk.size == os.stat(image).st_size == SIZE + 4096
+    assert b"".join(disk.read(SIZE, 4096)) == bytes(4096)
+    disk.close()
+
+
+def test_a_plain_disk_that_finds_no_room_to_grow(image, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = Raw(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", full)
+        with pytest.raises(ImageError, match="No space left"):
+            disk.resize(2 * SIZE)
+    assert disk.size == SIZE
+    disk.close()

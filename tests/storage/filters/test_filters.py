@@ -30,6 +30,9 @@ def test_every_verb_and_property_is_passed_on():
     disk.zero(6, 7)
     disk.unmap(8, 9)
     disk.flush()
+    disk.intend(10, b"y")
+    disk.settle()
+    disk.resize(8192)
     disk.close()
     assert inner.calls == [
         ("read", 0, 512),
@@ -39,5 +42,8 @@ def test_every_verb_and_property_is_passed_on():
         ("zero", 6, 7),
         ("unmap", 8, 9),
         ("flush",),
+        ("intend", 10, b"y"),
+        ("settle",),
+        ("resize", 8192),
         ("close",),
     ]
