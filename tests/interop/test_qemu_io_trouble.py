@@ -21,6 +21,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from netboot.disks.wire import Kind
+from netboot.errors import NetbootError
 
 pytestmark = pytest.mark.interop
 
@@ -144,6 +145,25 @@ def test_a_full_disk_has_room_again_after_an_unmap(full: Any) -> None:
     works(url, "discard 0 6M", "flush", "read -P 0 0 6M", "write -P 5 8M 1M", "flush")
     works(url, "read -P 5 8M 1M")
     check(taken_out(full))
+
+
+def test_a_full_disk_does_not_grow_and_goes_on(full: Any) -> None:
+    url = full.url()
+    works(url, "write -P 1 0 1M", "flush")
+    fails(io(url, "write -P 2 8M 6M"), NO_SPACE)
+
+    def grow() -> None:
+        assert full.call(full.disks.resize(MAC, str(full.overlay), 5 << 30))
+
+    with pytest.raises(NetbootError, match="No space left on device"):
+        grow()
+    works(url, "read -P 1 0 1M", "write -P 4 0 64k", "read -P 4 0 64k", "discard 8M 6M", "flush")
+    assert "32 MiB" in io(url, "length")
+    grow()
+    works(url, "read -P 4 0 64k", "read -P 0 4G 1M", "write -P 5 4G 64k", "flush")
+    assert "5 GiB" in io(url, "length")
+    inside = Path(f"/proc/{full.disks.pid}/root{full.overlay.parent}")
+    assert not list(inside.glob("*.new"))
 
 
 @pytest.fixture
