@@ -36,7 +36,7 @@ COMMANDS: Sequence[Command] = (
     Command("config", "netboot.cli.config", "The settings: check a file, show them."),
     Command("serve", "netboot.cli.serve", "Run the service."),
     Command("client", "netboot.cli.client", "The machines: list, show, secret."),
-    Command("overlay", "netboot.cli.overlay", "The clients' own disks: list, reset."),
+    Command("overlay", "netboot.cli.overlay", "The clients' own disks: list, reset, resize."),
     Command("explain", "netboot.cli.explain", "Say what a machine would boot, and why."),
 )
 
