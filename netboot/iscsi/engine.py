@@ -28,7 +28,7 @@ from netboot.scsi.action import Status
 #: PDUs that came before a missing one are kept up to this many bytes.
 EARLY_LIMIT: Final = 1 << 20
 #: Bytes that may come before a login was answered, when there is nothing to be said.
-HELD_LIMIT: Final = 1 << 16
+HELD_LIMIT: Final = 1 << 14
 #: By byte 1 of a SCSI Command: not bidirectional, for no command of ours is; and F is set where
 #: no data goes to us (section 11.3.1).
 _USUAL: Final = tuple(

@@ -31,6 +31,11 @@ LOW_WATER: Final = 1 << 20
 WAITING_LIMIT: Final = 512
 #: Buffers collected before they are sent although the chunk is not finished (IOV_MAX is 1024).
 GATHER: Final = 512
+#: Bytes that are read at a time from who sends many small requests in one breath, so that all
+#: others wait some 15 ms for it, and not 100; who sends data is read in chunks as large as there
+#: is room.
+SMALL_ROOM: Final = 64 << 10
+MANY: Final = 256
 #: Seconds a connection may take to log in.
 LOGIN_TIMEOUT: Final = 30.0
 #: Seconds that the last answers may take to be taken, when the connection has ended.
@@ -70,6 +75,7 @@ class Peer(asyncio.BufferedProtocol):
     def __init__(self, house: House, portal: Portal) -> None:
         self._house = house
         self._portal = portal
+        self._room = house.room[:SMALL_ROOM]
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: list[Event] = []  #: events that wait for the initiator or for workers
@@ -109,11 +115,16 @@ class Peer(asyncio.BufferedProtocol):
         self._house.entered(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._house.room
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._handle(self.engine.receive(self._house.room[:nbytes]))
+            events = self.engine.receive(self._room[:nbytes])
+            if len(events) + len(self.engine.answers.out) > MANY:
+                self._room = self._house.room[:SMALL_ROOM]
+            elif nbytes == SMALL_ROOM:
+                self._room = self._house.room
+            self._handle(events)
             self.send()
         except Exception:
             self._failed()

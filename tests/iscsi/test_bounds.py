@@ -305,4 +305,4 @@ def test_one_may_always_gather_and_ended_ones_do_not_count() -> None:
 
 def test_the_limits_are_those_of_the_documentation() -> None:
     assert (HELD_LIMIT, GATHERED_LIMIT, READING_LIMIT) == (16 * MIB, 32 * MIB, 16 * MIB)
-    assert (parser.EARLY_LIMIT, parser.HELD_LIMIT) == (MIB, 64 << 10)
+    assert (parser.EARLY_LIMIT, parser.HELD_LIMIT) == (MIB, 16 << 10)

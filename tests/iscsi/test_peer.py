@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.engine import Arrived
-from netboot.iscsi.peer import GATHER, GIVE_UP, GOODBYE, HIGH_WATER, WAITING_LIMIT, Peer
+from netboot.iscsi.peer import GATHER, GIVE_UP, GOODBYE, HIGH_WATER, SMALL_ROOM, WAITING_LIMIT, Peer
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
 from netboot.model import Admission, Knock, Portal
@@ -420,6 +420,28 @@ def test_commands_wait_while_too_much_is_being_read(play: Any) -> None:
         done = [pdu.itt for pdu in answers if pdu.opcode == 0x25 and pdu.flags & 1]
         assert done == sorted(done) and len(done) == limit + 2  # but the one that was aborted
         assert rig.peer.engine.session.reading == 0 and not rig.peer.engine.session.tasks
+
+    play(scene)
+
+
+def test_who_sends_much_is_read_in_large_chunks_and_who_asks_much_in_small_ones(
+    play: Any,
+) -> None:
+    def scene(rig: Rig) -> None:
+        rig.house.room = memoryview(bytearray(8 * SMALL_ROOM))
+        rig.enter()
+        assert len(rig.peer.get_buffer(-1)) == SMALL_ROOM
+        data = rig.initiator.request(0x00, word20=0xFFFFFFFF, data=bytes(SMALL_ROOM - 48))
+        rig.say(data)
+        assert len(rig.peer.get_buffer(-1)) == 8 * SMALL_ROOM
+        rig.say(data[:SMALL_ROOM])  # more of the same, and reads as many as may be under way
+        rig.say(*(rig.initiator.read(0, 1) for _ in range(128)))
+        assert len(rig.peer.get_buffer(-1)) == 8 * SMALL_ROOM
+        ping = rig.initiator.request(0x00, word20=0xFFFFFFFF, immediate=True)
+        assert len(rig.say(ping * 600)) == 600
+        assert len(rig.peer.get_buffer(-1)) == SMALL_ROOM
+        rig.say(ping * 4)
+        assert len(rig.peer.get_buffer(-1)) == SMALL_ROOM
 
     play(scene)
 
