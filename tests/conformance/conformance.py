@@ -21,8 +21,8 @@ from pathlib import Path
 
 from netboot.disks.supervisor import Supervisor
 from netboot.model import Admission, DiskSpec, Lun, Portal
-from tests.conformance.figures import LIMIT, Outcome, Rows, Verdict, page, table, unheld
-from tests.conformance.units import KINDS, LONG, LONG_SIZE, SIZE, UNITS, Kind
+from tests.conformance.figures import Outcome, Rows, Verdict, page, table, unheld
+from tests.conformance.units import KINDS, LIMIT, LONG, LONG_LIMIT, LONG_SIZE, SIZE, UNITS, Kind
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
@@ -60,10 +60,11 @@ def judged(words: str) -> Outcome:
 def run(test: str, url: str) -> Outcome:
     """Run one test with two sessions at ``url``."""
     command = [SUITE, "-d", "-S", "-n", "-t", test, url, url]
+    limit = LONG_LIMIT if test in LONG else LIMIT
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        return Outcome(Verdict.FAILED, f"no end after {LIMIT:.0f} s")
+        return Outcome(Verdict.FAILED, f"no end after {limit:.0f} s")
     return judged(done.stdout + done.stderr)
 
 

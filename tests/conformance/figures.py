@@ -15,10 +15,8 @@ from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.conformance.units import KINDS, LONG, LONG_SIZE, SIZE
+from tests.conformance.units import KINDS, LIMIT, LONG, LONG_LIMIT, LONG_SIZE, SIZE
 
-#: Seconds that a test may take: Sanitize.Reset sleeps a minute when it has seen what it wants.
-LIMIT = 100.0
 #: Tests that may skip themselves at all units: the bar that the project has set itself.
 MOST_SKIPS = 5
 
@@ -174,8 +172,10 @@ def page(sides: Mapping[str, Rows]) -> str:
         f"process each with a limit of {LIMIT:.0f} s, a second session, and four logical units\n"
         f"({units}), against our disk process and against tgt in\n"
         "the same run. A test that skipped itself is counted apart. At a read-only unit only what\n"
-        f"does not write is asked. A unit has {SIZE >> 20} MiB, but {LONG_SIZE >> 30} GiB for\n"
-        f"{long}, which wants to find busy, seconds later, what it is overwriting.\n",
+        f"does not write is asked. A unit has {SIZE >> 20} MiB, but {LONG_SIZE >> 30} GiB "
+        "(and the\n"
+        f"test {LONG_LIMIT:.0f} s) for {long}, which wants to find busy, seconds later,\n"
+        "what it is overwriting.\n",
         *surroundings(),
         table(sides),
         "The bar: nothing fails but the artefacts below, where they are said to; and at most "

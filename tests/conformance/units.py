@@ -5,6 +5,9 @@ from dataclasses import dataclass
 #: These look on while a unit is overwritten, three seconds after that began and a while later:
 #: they run at a unit of the same kind that takes as long.
 LONG = ("SCSI.Sanitize.Reset",)
+#: Seconds that a test may take. Those of LONG sleep a minute at a time until a busy disk is done.
+LIMIT = 100.0
+LONG_LIMIT = 400.0
 SIZE = 64 << 20  #: bytes of a unit
 LONG_SIZE = 6 << 30
 
