@@ -59,6 +59,8 @@ def make(
 
 def _write_tables(fd: int, meta: qcow2.Meta) -> None:
     tables = qcow2.tables(meta)
+    # Can a file be so large here? Better to know while nothing asks for the data yet.
+    os.ftruncate(fd, max(meta.size, qcow2.file_size(meta.size)))
     os.ftruncate(fd, qcow2.file_size(meta.size))
     for offset, content in tables:
         os.pwrite(fd, content, offset)

@@ -1,6 +1,7 @@
 """How the file of the tables comes to be: in which order, and what is there in between."""
 
 import contextlib
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,28 @@ def test_a_new_one_is_synced_before_it_has_its_name(
     make(path, wanted, False, undo, over=False)
     assert calls.index("fdatasync") < calls.index("link") < len(calls) - 2
     assert calls[-2:] == ["ftruncate", "ftruncate"]  # the data comes last
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_disk_that_no_file_here_can_hold_is_not_begun(
+    path: str, wanted: Meta, undo: contextlib.ExitStack, monkeypatch: Any, over: bool
+) -> None:
+    """Else its tables would be there, refused for want of data, until somebody resets it."""
+    if over:
+        make(path, wanted, False, undo, over=False)
+    ftruncate = os.ftruncate
+
+    def small(fd: int, size: int) -> None:
+        if size > 1 << 30:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        ftruncate(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", small)
+    with pytest.raises(ImageError, match="cannot be created: File too large"):
+        make(path, replace(wanted, size=2 << 30, generation=1), False, undo, over=over)
+    assert Path(path).exists() is over
+    if over:
+        assert header(path).generation == 0
 
 
 def test_old_data_goes_only_when_the_old_tables_are_gone_for_good(
