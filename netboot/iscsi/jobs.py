@@ -5,6 +5,7 @@ worker does meanwhile (None: nothing but letting others go first; FLUSH: a flush
 Knows no sockets and no files. Must never keep the loop for longer than one step.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any, Final, Protocol, TypeAlias
 from netboot.iscsi.volume import Shared
 from netboot.scsi.action import Action, Amend, Atomic, Check, Copy, Keep, Reply, Sanitize
 from netboot.scsi.sense import for_fault
+
+log = logging.getLogger(__name__)
 
 #: Bytes that are written, and that are unmapped, in one step.
 STEP: Final = 1 << 20
@@ -144,14 +147,20 @@ class Errand:
         in_turn(self.volume.atomic, start, ended)
 
     def _sanitize(self, action: Sanitize) -> None:
+        name = self.volume.name
+
         def start(over: Over) -> None:
+            log.info("%s: is being sanitized: nothing on it can be read any more", name)
             self.begun(action)
             run(self.volume, sanitizing(action, self.disk), over)
 
         def ended(error: Exception | None) -> None:
             self._report(error)
-            if not isinstance(error, StoppedError):  # else it goes on when the disk is open again
-                self.go(action.then(error is None))
+            if isinstance(error, StoppedError):
+                log.info("%s: sanitizing it goes on when the disk is opened again", name)
+                return
+            log.info("%s: sanitizing it %s", name, "is done" if error is None else "has failed")
+            self.go(action.then(error is None))
 
         in_turn(self.volume.atomic, start, ended)
 

@@ -397,3 +397,21 @@ def test_a_copy_ends_at_a_unit_that_is_being_sanitized(stage: Stage, shut: int) 
     stage.drain()
     assert stage.answers == [Reply(bytes((0, True)))]
     assert not any(verb.startswith("write") for verb in second.verbs)
+
+
+def test_the_log_tells_of_a_disk_that_is_sanitized(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stage.begin(sanitize(stage.size))
+    stage.drain()
+    stage.disk.broken = True
+    stage.begin(sanitize(stage.size, b"z" * 512))
+    stage.drain()
+    told = [record.getMessage() for record in caplog.records if "saniti" in record.getMessage()]
+    assert [words.split(": ", 1)[1][:24] for words in told] == [
+        "is being sanitized: noth",
+        "sanitizing it is done",
+        "is being sanitized: noth",
+        "sanitizing it has failed",
+    ]
