@@ -58,6 +58,8 @@ class Expected:
     def give_up(self, atomic: Atomic) -> None:
         """It was never begun."""
         self._atomics.remove(atomic)
+        for number, new in enumerate(atomic.new, atomic.first):
+            self.allowed[number].remove(new)
 
     def begin_flush(self, busy: range = range(0)) -> Mark:
         """What is there when a flush begins; of sectors just being written, all but that."""

@@ -110,4 +110,5 @@ def test_a_flush_that_began_before_an_atomic_write_says_nothing_of_it() -> None:
 def test_an_atomic_write_that_was_given_up_is_nothing() -> None:
     expected = Expected(sectors("gh"))
     expected.give_up(expected.begin_atomic(0, sectors("ab")))
-    assert fits(expected, "gh") and fits(expected, "ah")
+    expected.end_flush(expected.begin_flush())
+    assert fits(expected, "gh") and not fits(expected, "ab") and not fits(expected, "ah")
