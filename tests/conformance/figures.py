@@ -61,11 +61,11 @@ ARTEFACTS: Mapping[str, Artefact] = {
     "iSCSI.iSCSITMF.LUNResetSimpleAsync": Artefact(
         "judges the answer to its LOGICAL UNIT RESET before that has come: it asserts a variable "
         "that only its callback sets, fails, and logs out. The answer that then comes is what it "
-        "wanted, by its own words. Now and then it was seen to end before its summary, by an "
-        "abort of its C library over a damaged heap. libiscsi has since moved the assertion into "
-        "the callback (commit 5553d6b).",
+        "wanted, by its own words. Often it then ends before its summary, by an abort of its C "
+        "library over a damaged heap. libiscsi has since moved the assertion into the callback "
+        "(commit 5553d6b).",
         frozenset({"thin", "removable", "4 per physical"}),
-        "test_lun_reset_simple_async_judges_before_it_asks",
+        "test_lun_reset_simple_async_judges_before_it_is_answered",
     ),
 }
 

@@ -72,7 +72,7 @@ def alone(folder: Path, test: str, kind: str, **meddling: Held | Change) -> tupl
 # LOGICAL UNIT RESET.
 
 
-def test_lun_reset_simple_async_judges_before_it_asks(tmp_path: Path) -> None:
+def test_lun_reset_simple_async_judges_before_it_is_answered(tmp_path: Path) -> None:
     """While no answer to its reset reaches it, it fails, and takes its leave.
 
     A test that waited would wait here for its five seconds, and would log out after those.
