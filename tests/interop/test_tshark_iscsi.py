@@ -1,5 +1,6 @@
 """A conversation with libiscsi and QEMU, recorded, and read by Wireshark's dissectors."""
 
+import contextlib
 import socket
 import subprocess
 import threading
@@ -84,9 +85,10 @@ class Tap:
                         )
                         numbers[one] += len(piece)
                 other.sendall(data)
-            other.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+        with contextlib.suppress(OSError):  # an end and a reset are both passed on, as an end
+            other.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Stop listening, wait for the connections, and write the file out."""
