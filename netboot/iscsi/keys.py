@@ -183,6 +183,13 @@ def _declared(row: Key, offer: str) -> Outcome:
     return Outcome(None, offer)
 
 
+def first_burst(said: Iterable[tuple[str, str]]) -> str:
+    """The FirstBurstLength that we want: not above the MaxBurstLength there will be (section
+    13.14). Linux refuses to begin a session in which it is."""
+    most = number(dict(said).get("MaxBurstLength", "")) or OUR_FIRST_BURST
+    return str(max(KEYS["FirstBurstLength"].low, min(OUR_FIRST_BURST, most)))
+
+
 def apply(parameters: Parameters, agreed: Iterable[tuple[str, str]]) -> None:
     """Note the agreed values that the full-feature phase needs."""
     for name, value in agreed:

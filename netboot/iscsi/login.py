@@ -274,11 +274,12 @@ class Login:
 
     def _operate(self, pairs: list[tuple[str, str]], answers: list[tuple[str, str]]) -> None:
         """The operational stage: each offered key once, by its row."""
+        bounded = {"FirstBurstLength": keys.first_burst([*self.agreed, *pairs])}
         for name, value in pairs:
             row = KEYS.get(name)
             if row is not None and row.use in (Use.SECURITY, Use.FULL):
                 raise _Refused(LoginStatus.INVALID_REQUEST, f"{name} in the operational stage")
-            outcome = keys.negotiate(name, value)
+            outcome = keys.negotiate(name, value, bounded.get(name))
             if outcome.answer is not None:
                 answers.append((name, outcome.answer))
             if outcome.value is not None and row is not None and row.rule is not Rule.NO:

@@ -121,6 +121,20 @@ def test_no_offer_raises_and_no_answer_is_ill_formed(name: str, offer: str) -> N
     assert outcome.answer is None or "\0" not in outcome.answer
 
 
+@pytest.mark.parametrize(
+    ("offer", "wish"),
+    [
+        ("65536", "65536"),
+        ("16776192", "262144"),
+        ("0x200", "512"),
+        ("100", "512"),
+        ("no", "262144"),
+    ],
+)
+def test_our_first_burst_is_within_a_burst(offer: str, wish: str) -> None:
+    assert keys.first_burst([("InitialR2T", "No"), ("MaxBurstLength", offer)]) == wish
+
+
 def test_agreed_values_become_parameters() -> None:
     parameters = Parameters()
     keys.apply(

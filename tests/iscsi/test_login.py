@@ -199,6 +199,16 @@ def test_open_iscsi() -> None:
     assert not [name for name, _ in login.agreed if "Marker" in name]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_unasked_data_is_no_more_than_a_burst(order: int) -> None:
+    """Linux takes no session with FirstBurstLength above MaxBurstLength (section 13.14)."""
+    bursts = ("MaxBurstLength=131072", "FirstBurstLength=262144")[::order]
+    names = (f"InitiatorName={NAME}", f"TargetName={TARGET}", "SessionType=Normal")
+    _, answer = begin(request(T | 1 << 2 | 3, *names, *bursts))
+    want = ("MaxBurstLength=131072", "FirstBurstLength=131072")[::order]
+    assert said(answer) == ["TargetPortalGroupTag=1", *want]
+
+
 def test_libiscsi_with_its_digests() -> None:
     _, answer = begin(
         request(T | 1 << 2 | 3, *NAMES, "HeaderDigest=CRC32C,None", "DataDigest=None")
