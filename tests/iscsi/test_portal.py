@@ -89,7 +89,7 @@ class House:
         self.admission = Admission(0, MAC, TARGET, (Lun(0, SPEC, "525400123456"),))
         self.refusal: Exception | None = None
         self.clients: list[Client] = []
-        self.portal = Portals(self.attach, self.admit, self.reports.append, self.is_os, linger=0.05)
+        self.portal = Portals(self.attach, self.admit, self.reports.append, self.is_os, linger=0.4)
         self.systems: set[str] = set()
         self.port = 0
 
@@ -326,7 +326,7 @@ def test_a_disk_stays_open_for_a_while_and_is_closed_then(play: Any) -> None:
         second = house.client()
         await second.login(house.port)
         assert len(house.disks) == 1  # the same one
-        await asyncio.sleep(0.15)  # longer than it lingers: but it is in use
+        await asyncio.sleep(0.6)  # longer than it lingers: but it is in use
         assert house.disks[0].calls == []
         second.writer.close()
         await house.until(lambda: house.disks[0].calls == [("close",)])
