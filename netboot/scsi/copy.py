@@ -69,6 +69,8 @@ def extended_copy(view: View, cdb: Buffer, edtl: int) -> Action:
 
 
 def _copy(view: View, data: bytes) -> Action:
+    if len(data) < HEADER:
+        return list_length_error()
     targets, segments, inline = be16(data, 2), be32(data, 8), be32(data, 12)
     usage, identifier = data[1] >> 3 & 3, data[0]
     if targets + segments > MAX_LIST or HEADER + targets + segments + inline > len(data):

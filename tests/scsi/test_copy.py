@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from netboot.scsi.action import Action, Check, Copy, Reply
+from netboot.scsi.action import Action, Check, Collect, Copy, Reply
 from netboot.scsi.copy import MAX_LIST, MAX_SEGMENTS, MAX_TARGETS
 from netboot.scsi.inquiry import naa
 from netboot.scsi.reservations import Kind
@@ -100,6 +100,13 @@ def test_lists_that_end_too_early(pair: Pair) -> None:
     assert pair.asc("83 00 0000000000000000 0000000F 00 00", edtl=15) == 0x1A00
     assert pair.asc("83 00 0000000000000000 0000FFFF 00 00", edtl=65535) == 0x1A00
     assert pair.field("83 00 0000000000000000 00000010 00 00", edtl=8) == (10, None)
+
+
+def test_a_list_that_is_shorter_than_its_command_says(pair: Pair) -> None:
+    wants = pair.run("83 00 0000000000000000 00000030 00 00", edtl=48)
+    assert isinstance(wants, Collect)
+    for length in (0, 1, 15):
+        assert asc(wants.then(bytes(length))) == 0x1A00
 
 
 def test_the_limits_that_operating_parameters_tells(pair: Pair) -> None:
