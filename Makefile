@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN   := .venv/bin
 
-.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot conformance \
+.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot bench-net conformance \
         crashtest killtest fuzz lock docs clean
 
 help: ## this list
@@ -40,6 +40,9 @@ test: setup-test lint types ## everything CI runs
 
 bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 	@$(BIN)/python tests/bench/bench_boot.py
+
+bench-net: setup-test ## DHCP, TFTP and HTTP beside dnsmasq, Kea, tftpd-hpa and nginx; ROUNDS=n
+	@$(BIN)/python -m tests.bench.bench_net $(if $(ROUNDS),--rounds $(ROUNDS))
 
 conformance: setup-test ## libiscsi's suite against us and against tgt; writes docs/conformance.md
 	@$(BIN)/python -m tests.conformance.conformance
