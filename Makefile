@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN   := .venv/bin
 
-.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot bench-net conformance \
+.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot bench-net bench-storm conformance \
         crashtest killtest fuzz lock docs clean
 
 help: ## this list
@@ -43,6 +43,9 @@ bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 
 bench-net: setup-test ## DHCP, TFTP and HTTP beside dnsmasq, Kea, tftpd-hpa and nginx; ROUNDS=n
 	@$(BIN)/python -m tests.bench.bench_net $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-storm: setup-test ## a recorded boot from 1 to 1000 clients at once; writes docs/storm.md
+	@$(BIN)/python -m tests.bench.bench_storm
 
 conformance: setup-test ## libiscsi's suite against us and against tgt; writes docs/conformance.md
 	@$(BIN)/python -m tests.conformance.conformance

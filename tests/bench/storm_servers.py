@@ -1,0 +1,247 @@
+"""The servers under a storm, with what the kernel tells of them; and the image they serve."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from netboot.boot import admission
+from netboot.disks.supervisor import Supervisor
+from netboot.errors import NetbootError
+from netboot.model import (
+    Admission,
+    DhcpMode,
+    DiskSpec,
+    Host,
+    Knock,
+    Lun,
+    Portal,
+    Profile,
+    Secrets,
+    Site,
+    Version,
+)
+from netboot.service.ledger import Ledger
+from netboot.state.store import Store
+
+IQN = "iqn.2026-11.lab.netboot"
+TARGET = f"{IQN}:%d"
+MACS = "52-54-00-00-%02x-%02x"
+TARGET_OF_MAC = f"{IQN}:{MACS}"
+INITIATOR_OF_MAC = f"{IQN}:client.{MACS}"
+DIGEST = "sha256:storm"
+CHUNK = 1 << 20
+
+
+@dataclass(slots=True)
+class Server:
+    """One side: where it listens, and the process that is watched."""
+
+    name: str
+    port: int
+    pid: int
+    lun: int = 0
+    most_threads: int = 0
+
+    def _tasks(self) -> list[Path]:
+        return list(Path(f"/proc/{self.pid}/task").iterdir())
+
+    def cpu(self) -> float:
+        """Processor seconds of its threads so far (proc(5), schedstat)."""
+        total = 0
+        for task in self._tasks():
+            try:
+                total += int((task / "schedstat").read_text().split()[0])
+            except OSError:  # it has just ended
+                continue
+        return total / 1e9
+
+    def threads(self) -> int:
+        """How many threads there are."""
+        count = len(self._tasks())
+        self.most_threads = max(self.most_threads, count)
+        return count
+
+    def memory(self) -> int:
+        """Bytes of its own: anonymous and shared memory, no file's pages."""
+        total = 0
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+                total += int(line.split()[1]) << 10
+        return total
+
+    def disk(self) -> int:
+        """Bytes that the kernel has fetched from disk for it."""
+        for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
+            if line.startswith("read_bytes:"):
+                return int(line.split()[1])
+        return 0
+
+
+@asynccontextmanager
+async def ours(folder: Path, golden: Path) -> AsyncIterator[Server]:
+    """Our disk process: target ``…:<n>`` is client n's own overlay, made at its login."""
+    folder.mkdir()
+    size = golden.stat().st_size
+
+    def admit(knock: Knock) -> Admission:
+        number = int(knock.target.rpartition(":")[2])
+        mac = f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+        spec = DiskSpec(str(golden), size, DIGEST, str(folder / f"{number}.qcow2"))
+        return Admission(0, mac, knock.target, (Lun(0, spec, f"STORM{number}"),))
+
+    disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
+    await disks.start()
+    try:
+        assert disks.pid is not None
+        yield Server("netboot", disks.port, disks.pid)
+    finally:
+        await disks.stop()
+
+
+@asynccontextmanager
+async def configured(folder: Path, golden: Path, count: int) -> AsyncIterator[Server]:
+    """The same with so many machines in the settings, each judged at the service's own door."""
+    folder.mkdir()
+    store = Store(f"sqlite:///{folder}/netboot.sqlite")
+    size = golden.stat().st_size
+    store.add_version(Version("debian", 1, str(golden), size, DIGEST, 0.0))
+    macs = [f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(count)]
+    site = Site(
+        *("lo", IPv4Interface("127.0.0.1/8"), "lab.netboot"),
+        dhcp_mode=DhcpMode.OFF,
+        iqn=IQN,
+        profiles={"lab": Profile("lab", image="debian")},
+        hosts={mac: Host(mac, f"host{number}", profile="lab") for number, mac in enumerate(macs)},
+    )
+    ledger = Ledger(store, folder)
+
+    def admit(knock: Knock) -> Admission:
+        return admission.admit(
+            knock,
+            site,
+            lease_of=lambda mac: None,
+            version_of=ledger.version_of,
+            overlay_of=ledger.overlay_of,
+            secrets_of=lambda mac: Secrets(mac, "", "", 0.0),
+            version_at=ledger.version_at,
+        )
+
+    disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
+    await disks.start()
+    try:
+        assert disks.pid is not None
+        yield Server("netboot", disks.port, disks.pid)
+    finally:
+        await disks.stop()
+        store.close()
+
+
+@asynccontextmanager
+async def tgt(folder: Path, copies: Sequence[Path]) -> AsyncIterator[Server]:
+    """Debian's tgt as it comes, with a target for each copy."""
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
+
+    def tell(*words: str) -> None:
+        command = ["tgtadm", "--lld", "iscsi", *words]
+        subprocess.run(command, check=True, capture_output=True, timeout=20, env=environment)
+
+    def set_up() -> None:
+        for number, path in enumerate(copies):
+            tid = str(number + 1)
+            tell("--op", "new", "--mode", "target", "--tid", tid, "-T", TARGET % number)
+            unit = ["--op", "new", "--mode", "logicalunit", "--tid", tid, "--lun", "1"]
+            tell(*unit, "-b", str(path))
+            tell("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
+
+    with (folder / "log").open("wb") as log:
+        server = await asyncio.create_subprocess_exec(
+            *("tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"),
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+        try:
+            for _ in range(100):
+                try:
+                    tell("--op", "show", "--mode", "sys")
+                    break
+                except subprocess.CalledProcessError:
+                    await asyncio.sleep(0.1)
+            else:
+                raise NetbootError("tgtd does not answer")
+            await asyncio.to_thread(set_up)
+            yield Server("tgt", port, server.pid, 1)
+        finally:
+            server.kill()
+            await server.wait()
+
+
+# The image.
+
+
+def data_of(golden: Path) -> list[tuple[int, int]]:
+    """(offset, length) of what is no hole in a file."""
+    found = []
+    size = golden.stat().st_size
+    with golden.open("rb") as file:
+        at = 0
+        while at < size:
+            try:
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            found.append((begin, at - begin))
+    return found
+
+
+def copy(source: Path, target: Path, ranges: Iterable[tuple[int, int]] = ()) -> None:
+    """A copy of a file, holes kept, synced; with ``ranges``, of nothing but those."""
+    with source.open("rb") as old, target.open("wb") as new:
+        os.truncate(new.fileno(), source.stat().st_size)
+        for begin, length in ranges or data_of(source):
+            for at in range(begin, begin + length, CHUNK):
+                piece = os.pread(old.fileno(), min(CHUNK, begin + length - at), at)
+                os.pwrite(new.fileno(), piece, at)
+        os.fsync(new.fileno())
+
+
+def copies(folder: Path, golden: Path, ranges: Sequence[tuple[int, int]], count: int) -> list[Path]:
+    """A copy for each of so many clients: of the blocks that a boot reads, the rest is holes."""
+    folder.mkdir()
+    made = [folder / f"{number}.raw" for number in range(count)]
+    for path in made:
+        copy(golden, path, ranges)
+    return made
+
+
+def forget(golden: Path) -> None:
+    """Have the kernel drop what it has of a file in memory; NetbootError when it does not."""
+    with golden.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        begin, length = data_of(golden)[0]
+        try:
+            os.preadv(file.fileno(), [bytearray(min(length, 4096))], begin, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return
+    raise NetbootError(f"{golden}: stays in memory; does somebody use it?")
+
+
+def read_ahead(golden: Path, ranges: Iterable[tuple[int, int]]) -> None:
+    """Ask the kernel for what a boot reads."""
+    with golden.open("rb") as file:
+        for begin, length in ranges:
+            for at in range(begin, begin + length, CHUNK):
+                size = min(CHUNK, begin + length - at)
+                os.posix_fadvise(file.fileno(), at, size, os.POSIX_FADV_WILLNEED)
