@@ -26,6 +26,7 @@ class Memory:
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._admitted: OrderedDict[Who, Admission] = OrderedDict()
+        self._known: dict[str, set[Who]] = {}  #: by MAC, of those admitted
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -35,17 +36,26 @@ class Memory:
         a refusal forgets both."""
         who = _who(knock)
         if admission.status and not admission.redirect:
-            self._admitted.pop(who, None)
+            self._drop(who)
             return
+        self._drop(who)
         self._admitted[who] = admission
-        self._admitted.move_to_end(who)
+        self._known.setdefault(admission.mac, set()).add(who)
         # Another address or name of the same client means the same, newest, disk.
-        for other, known in self._admitted.items():
-            same = known.mac == admission.mac and known.target == admission.target
-            if same and admission.luns and known.luns != admission.luns and known.luns:
+        for other in self._known[admission.mac] if admission.luns else ():
+            known = self._admitted[other]
+            if known.target == admission.target and known.luns not in ((), admission.luns):
                 self._admitted[other] = replace(known, luns=admission.luns)
         while len(self._admitted) > self._limit:
-            self._admitted.popitem(last=False)
+            self._drop(next(iter(self._admitted)))
+
+    def _drop(self, who: Who) -> None:
+        known = self._admitted.pop(who, None)
+        if known is not None:
+            names = self._known[known.mac]
+            names.discard(who)
+            if not names:
+                del self._known[known.mac]
 
     def answer(self, knock: Knock) -> Admission:
         """The answer while nobody can be asked."""
@@ -56,8 +66,8 @@ class Memory:
 
     def forget(self, mac: str) -> None:
         """Forget a client: while nobody can be asked, it is not admitted."""
-        for who in [who for who, known in self._admitted.items() if known.mac == mac]:
-            del self._admitted[who]
+        for who in list(self._known.get(mac, ())):
+            self._drop(who)
 
 
 def _who(knock: Knock) -> Who:

@@ -41,7 +41,8 @@ class Target:
     units: LogicalUnits
     volumes: dict[int, Volume]  #: by LUN field
     tally: Tally
-    peers: dict[Peer, None] = field(default_factory=dict)  #: in the order of their logins
+    #: In the order of their logins; who comes and goes by ``OpenTargets``.
+    peers: dict[Peer, None] = field(default_factory=dict)
     linger: asyncio.TimerHandle | None = None
 
     def is_what(self, admission: Admission) -> bool:
@@ -70,6 +71,7 @@ class OpenTargets:
         self.ports: tuple[int, ...] = (1,)  #: the portal groups, which are the target ports
         self._pool = ThreadPoolExecutor(WORKERS, "disk")
         self._targets: dict[str, Target] = {}
+        self._at: dict[Peer, Target] = {}  #: where each session is: a storm has thousands
         self._tallies: dict[str, Tally] = {}
         self._doors: dict[str, asyncio.Lock] = {}
         self._held: dict[tuple[str, int], Held] = {}  #: of closed disks, by MAC and LUN
@@ -83,12 +85,23 @@ class OpenTargets:
 
     def of(self, peer: Peer) -> Target | None:
         """The target that a session is at."""
-        return next((target for target in self._targets.values() if peer in target.peers), None)
+        return self._at.get(peer)
+
+    def enter(self, target: Target, peer: Peer) -> None:
+        """A session begins at a target: it is not closed."""
+        self.in_use(target)
+        target.peers[peer] = None
+        self._at[peer] = target
+
+    def leave(self, target: Target, peer: Peer) -> None:
+        """A session has ended."""
+        target.peers.pop(peer, None)
+        self._at.pop(peer, None)
 
     @property
     def sessions(self) -> int:
         """Sessions there are now."""
-        return sum(len(target.peers) for target in self._targets.values())
+        return len(self._at)
 
     def counters(self) -> list[Counters]:
         """What every client's disk has done since this process first opened it."""

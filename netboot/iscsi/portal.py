@@ -255,9 +255,8 @@ class Portals:
             return
         for old in probed:
             old.probe()
-        self._targets.in_use(target)
         self._outside.pop(peer, None)
-        target.peers[peer] = None
+        self._targets.enter(target, peer)
         target.tally.sessions += 1
         edge = Edge(
             peer.engine,
@@ -308,7 +307,7 @@ class Portals:
         peer.close(why)
 
     def _leave(self, target: Target, peer: Peer, why: str) -> None:
-        target.peers.pop(peer, None)
+        self._targets.leave(target, peer)
         log.info("%s at %s has left: %s", peer.identity.initiator, peer.address, why)
         self._say(peer, target.mac, Kind.LOGOUT, why)
         if not target.peers:

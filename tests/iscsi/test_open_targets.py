@@ -126,10 +126,13 @@ def test_who_comes_in_while_it_lingers_keeps_it_open(play: Any) -> None:
         async with rig.targets.door(MAC):
             rig.targets.unused(target)
             await asyncio.sleep(0.05)
-            target.peers[object()] = None  # type: ignore[index]
+            someone: Any = object()
+            rig.targets.enter(target, someone)
         await rig.until(lambda: not rig.errands)
         assert rig.targets.get(MAC) is target and rig.targets.sessions == 1
-        target.peers.clear()
+        assert rig.targets.of(someone) is target
+        rig.targets.leave(target, someone)
+        assert rig.targets.of(someone) is None and rig.targets.sessions == 0
 
     play(scene)
 
