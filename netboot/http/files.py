@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from netboot.http.splice import sendfile
 
 log = logging.getLogger(__name__)
 
-#: Bytes read and sent at a time.
+#: Bytes that are read and sent by us, before the kernel takes over.
 CHUNK = 256 << 10
 
 #: EDK2 (HttpBootSupport.c) goes by these three types, and by the suffix where there are none.
@@ -116,19 +119,45 @@ async def _send(
     start, stop = span or Span(0, size)
     response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
     response.content_length = stop - start
-    await response.prepare(request)
+    writer = await response.prepare(request)
     if request.method == "HEAD":
         return response, False
-    file.seek(start)
-    left = stop - start
-    while left:
-        data = await asyncio.to_thread(file.read, min(CHUNK, left))
-        if not data:
-            log.warning("%s shrank while it was being sent to %s", path, request.remote)
-            if request.transport is not None:
-                request.transport.close()
-            return response, False
-        await response.write(data)
-        left -= len(data)
+    at = await _pour(request.transport, writer, file.fileno(), Span(start, stop))
+    if at < stop:
+        log.warning("%s shrank while it was being sent to %s", path, request.remote)
+        if request.transport is not None:
+            request.transport.close()
+        return response, False
     await response.write_eof()
     return response, stop == size
+
+
+async def _pour(
+    transport: asyncio.Transport | None,
+    writer: AbstractStreamWriter | None,
+    file: int,
+    span: Span,
+) -> int:
+    """Send a span of descriptor ``file``; where it ended: before its stop if the file did.
+
+    The headers and the first chunk go through aiohttp; once they have left it, so that nothing
+    can overtake them, the kernel sends the rest by itself.
+    """
+    at = span.start
+    if transport is None or writer is None or transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    if span.stop - at > CHUNK:
+        transport.set_write_buffer_limits(high=0)  # a drain now waits until all has left
+    while at < span.stop:
+        data = await asyncio.to_thread(os.pread, file, min(CHUNK, span.stop - at), at)
+        if not data:
+            break
+        await writer.write(data)
+        at += len(data)
+        if at < span.stop and not transport.is_closing() and not transport.get_write_buffer_size():
+            connection = transport.get_extra_info("socket").fileno()
+            before = at
+            at = await sendfile(connection, file, at, span.stop, transport.is_closing)
+            writer.output_size += at - before  # which the access log tells
+            break
+    return at
