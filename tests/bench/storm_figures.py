@@ -1,5 +1,6 @@
 """What a storm showed: figures, the bars they are held to, and the page that tells them. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -50,7 +51,8 @@ class Storm:
     shape: Shape
     runs: list[Run] = field(default_factory=list)
     cold: list[Run] = field(default_factory=list)  #: ours; one client, all, all with read-ahead
-    attach: float = 0.0  #: seconds for ``attached`` fresh overlays and their logins
+    attach: float = 0.0  #: seconds for ``attached`` fresh overlays
+    arrived: float = 0.0  #: and with their logins, all at once
     attached: int = 0
     logins: dict[int, float] = field(default_factory=dict)  #: p99 by targets configured
     stall: float = 0.0  #: p99 of cached reads while a neighbour reads cold
@@ -80,6 +82,12 @@ class Bar:
         return self.shown.format(number)
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so large a share of them does not exceed."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
+
+
 def bars(storm: Storm) -> list[Bar]:
     """Every bar that this run can say something about."""
     found: list[Bar] = []
@@ -107,7 +115,7 @@ def bars(storm: Storm) -> list[Bar]:
             what = f"processor time per client, {run.clients} clients, against {run.side}"
             found.append(Bar(what, us.each / run.each, RIVAL, "{:.2f}×"))
     if storm.attached:
-        what = f"{storm.attached:,} overlays created, attached and logged in to"
+        what = f"{storm.attached:,} overlays created and attached"
         found.append(Bar(what, storm.attach, ATTACH * storm.attached / 1000, "{:.2f} s"))
     if len(storm.logins) > 1:
         few_targets, *_, many = sorted(storm.logins)
@@ -199,6 +207,12 @@ client, of the blocks that are read. All of it shares the processors with the cl
             f"A client that reads what is cached while another reads 64 KiB pieces that are not: "
             f"p99\n{storm.stall * 1e3:.2f} ms for the first, {storm.stall_cold * 1e3:.2f} ms for "
             "the other."
+        )
+    if storm.attached:
+        parts.append(
+            f"{storm.attached:,} fresh overlays, made and opened one after the other by the "
+            f"storage alone: {storm.attach:.2f} s.\nAs many machines that log in at once for the "
+            f"first time, through the door of a control process:\n{storm.arrived:.2f} s."
         )
     if storm.logins:
         told = ", ".join(

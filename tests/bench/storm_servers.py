@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from netboot.model import (
 )
 from netboot.service.ledger import Ledger
 from netboot.state.store import Store
+from netboot.storage import attach as storage
+from netboot.storage.attach import Goldens
 
 IQN = "iqn.2026-11.lab.netboot"
 TARGET = f"{IQN}:%d"
@@ -184,6 +187,21 @@ async def tgt(folder: Path, copies: Sequence[Path]) -> AsyncIterator[Server]:
         finally:
             server.kill()
             await server.wait()
+
+
+def attach(folder: Path, golden: Path, count: int) -> float:
+    """Seconds to make and open so many persistent overlays, one after the other."""
+    folder.mkdir()
+    goldens, size = Goldens(), golden.stat().st_size
+    disks = []
+    begun = time.monotonic()
+    for number in range(count):
+        spec = DiskSpec(str(golden), size, DIGEST, str(folder / f"{number}.qcow2"))
+        disks.append(storage.attach(spec, goldens))
+    took = time.monotonic() - begun
+    for disk in disks:
+        disk.close()
+    return took
 
 
 # The image.

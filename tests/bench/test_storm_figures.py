@@ -12,6 +12,12 @@ MANY = replace(FEW, clients=1000, cpu=100.0, seconds=90.0)
 RIVAL = replace(FEW, side="tgt", cpu=3.2, seconds=6.0, threads=300)
 
 
+def test_a_percentile_is_one_of_the_values() -> None:
+    assert figures.percentile([3, 1, 2, 4], 0.5) == 2
+    assert figures.percentile(range(1, 201), 0.99) == 198
+    assert figures.percentile([7], 0.99) == 7
+
+
 def storm(*runs: Run) -> Storm:
     return Storm(SHAPE, list(runs))
 
@@ -91,8 +97,17 @@ def test_the_page_tells_all_that_was_measured() -> None:
     found = storm(FEW, MANY, RIVAL)
     found.cold = [FEW, FEW, FEW]
     found.stall, found.stall_cold = 0.001, 0.02
+    found.attach, found.arrived, found.attached = 0.75, 1.25, 1000
     found.logins = {10: 0.001, 2000: 0.0015}
     text = figures.page(found, ["a machine"])
-    for words in ("- a machine", "1.00 ms", "20.00 ms", "1.50 ms with 2,000", "all, read ahead"):
+    for words in (
+        "- a machine",
+        "1.00 ms",
+        "20.00 ms",
+        "1.50 ms with 2,000",
+        "0.75 s",
+        "1.25 s",
+        "all, read ahead",
+    ):
         assert words in text
     assert "cold cache" not in figures.page(storm(FEW), [])
