@@ -32,6 +32,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.iscsi.open_targets", 4),
     ("netboot.iscsi.listening", 4),
     ("netboot.iscsi.compare", 3),
+    ("netboot.iscsi.express", 3),
     ("netboot.iscsi.ending", 3),
     ("netboot.iscsi.jobs", 3),
     ("netboot.iscsi.lun", 3),

@@ -9,17 +9,15 @@ drop the session over a PDU they did not ask for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from netboot.checksum import digest
 from netboot.errors import WireError
 from netboot.iscsi import keys, wire
-from netboot.iscsi.answers import Answers
-from netboot.iscsi.login import Answer, Login, Request, Stage
+from netboot.iscsi.entering import Arrived, Entering
+from netboot.iscsi.login import Login, Stage
 from netboot.iscsi.requests import Logout, Management, Requests
-from netboot.iscsi.session import FEW_TASKS, READ, WRITE, Buffer, Session, Task
-from netboot.iscsi.target import Identity
+from netboot.iscsi.session import FEW_TASKS, READ, WRITE, Buffer, Task
 from netboot.iscsi.transfer import Broken, Filled, Transfers
 from netboot.iscsi.wire import BHS, FINAL, NO_TAG, Function, LoginStatus, Op, Reason
 from netboot.model import Admission, Knock, Portal
@@ -37,18 +35,10 @@ _USUAL: Final = tuple(
 _SEQUENCED: Final = frozenset({Op.NOP_OUT, Op.SCSI_COMMAND, Op.TASK_MANAGEMENT, Op.TEXT, Op.LOGOUT})
 
 
-@dataclass(slots=True)
-class Arrived:
-    """The login is complete but for the last answer: call ``establish`` or ``refuse``."""
-
-    session: Session
-    admission: Admission
-
-
 Event: TypeAlias = Task | Filled | Broken | Knock | Arrived | Management | Logout
 
 
-class Connection:
+class Connection(Entering):
     """The protocol's state for one TCP connection.
 
     ``address`` is the peer's, ``portals`` are all of ours, which SendTargets tells of;
@@ -62,33 +52,49 @@ class Connection:
         entropy: Callable[[int], bytes],
         group: int = 1,
     ) -> None:
-        self.login = Login(address, entropy, group)
-        self.session = Session(Identity("", b"", ""))
-        self.full = False  #: in full-feature phase
-        self.ended = ""  #: why this connection must be closed, after what is to be sent
+        super().__init__(Login(address, entropy, group))
         self.ignored = 0  #: requests dropped in silence
-        self.answers = Answers(self.session)
         self.transfers = Transfers(self.answers)
         self.complete_read = self.answers.complete_read
         self.data_to_send = self.answers.take
         self.requests = Requests(self.session, self.answers, tuple(map(str, portals)))
         self.managed = self.requests.managed
-        self._cid = 0
-        self.held = False  #: nothing is parsed before a Knock or an Arrived was answered
         self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
         self._events: list[Event] = []
         self._tags: set[int] = set()  #: of the tasks among them, which nobody has begun yet
-        self._login_head: tuple[int, bytes] = (0, b"")  #: ITT and ISID of the open request
-        self._last: Answer | None = None  #: the answer that waits for ``establish``
 
     # Bytes in.
 
-    def receive(self, view: memoryview) -> list[Event]:
-        """Parse ``view``; what happened, in order. Views in events die with the next call."""
+    @property
+    def _fast(self) -> bool:
+        return self.full and self.answers.plain and not self.session.discovery
+
+    @property
+    def smooth(self) -> bool:
+        """Whether what comes next begins a PDU of a session without digests."""
+        return not (self._tail or self.held or self.ended) and self.answers.plain and self.full
+
+    @property
+    def missing(self) -> int:
+        """Bytes that a PDU which has begun still lacks, as far as can be told; 0: none has."""
+        tail = self._tail
+        if not tail or self.held:
+            return 0
+        if len(tail) < BHS:
+            return BHS - len(tail)
+        answers = self.answers
+        word = int.from_bytes(tail[4:8], "big")
+        return wire.pdu_size(word, answers.header_digest, answers.data_digest) - len(tail)
+
+    def receive(self, view: memoryview, tags: set[int] | None = None) -> list[Event]:
+        """Parse ``view``; what happened, in order. Views in events die with the next call.
+
+        ``tags`` are those of commands that came in the same breath before; these are added.
+        """
         events = self._events = []
         if self.ended:
             return events
-        self._tags.clear()
+        self._tags = set() if tags is None else tags
         try:
             if self.held:
                 self._tail += view
@@ -138,7 +144,7 @@ class Connection:
         unpack = wire.REQUEST.unpack_from
         session = self.session
         pending, tags = session.tasks, self._tags
-        fast = self.full and self.answers.plain and not session.discovery
+        fast = self._fast
         append = self._events.append
         while end - at >= BHS and not self.held and not self.ended:
             op, flags, word, lun, itt, edtl, cmd_sn, _, cdb = unpack(view, at)
@@ -175,7 +181,7 @@ class Connection:
                 break
             self._one(view[at : at + size])
             at += size
-            fast = self.full and self.answers.plain and not session.discovery
+            fast = self._fast
         return at
 
     def _one(self, pdu: memoryview) -> None:
@@ -302,6 +308,19 @@ class Connection:
         admission = self.login.admission
         return (admission.target,) if admission is not None and admission.target else ()
 
+    # The login, as far as others answer.
+
+    def admit(self, admission: Admission) -> list[Event]:
+        """The answer to a Knock; returns what follows."""
+        self._events = []
+        self._login_answer(self.login.admit(admission))
+        return self._events if self._last is not None else self._resume()
+
+    def establish(self, tsih: int) -> list[Event]:
+        """Welcome the session that ``Arrived`` announced; returns what follows."""
+        self._welcome(tsih)
+        return self._resume()
+
     # Tasks.
 
     def complete(self, task: Task, status: int, sense: bytes = b"", taken: int = 0) -> None:
@@ -330,70 +349,9 @@ class Connection:
         if self.requests.logged_out(request, self._cid):
             self._end("logout")
 
-    # Login.
-
-    def _login(self, pdu: memoryview, data: memoryview) -> None:
-        _, flags, _, low, _, isid, tsih, itt, cid, cmd_sn, _ = wire.LOGIN.unpack_from(pdu)
-        if self.login.stage is Stage.START:
-            self._cid = cid
-            self.session.open_window(cmd_sn)
-        self._login_head = itt, isid
-        outcome = self.login.receive(Request(flags, low, isid, tsih, cid, bytes(data)))
-        if isinstance(outcome, Knock):
-            self.held = True
-            self._events.append(outcome)
-        else:
-            self._login_answer(outcome)
-
-    def admit(self, admission: Admission) -> list[Event]:
-        """The answer to a Knock; returns what follows."""
-        self._events = []
-        self._login_answer(self.login.admit(admission))
-        return self._events if self._last is not None else self._resume()
-
-    def _login_answer(self, answer: Answer) -> None:
-        login = self.login
-        if login.stage is not Stage.FULL:
-            self._send_login(answer)
-            return
-        assert login.identity is not None and login.admission is not None
-        session = self.session
-        session.identity = login.identity
-        session.discovery = login.discovery
-        keys.apply(session.parameters, login.agreed)
-        self.held = True
-        self._last = answer
-        self._events.append(Arrived(session, login.admission))
-
-    def establish(self, tsih: int) -> list[Event]:
-        """Welcome the session that ``Arrived`` announced; returns what follows."""
-        assert self._last is not None
-        self.session.tsih = tsih
-        self._send_login(self._last)
-        self._last = None
-        self.full = True
-        self.answers.agree()
-        return self._resume()
-
-    def refuse(self, status: int, reason: str) -> None:
-        """Turn away the session that ``Arrived`` announced."""
-        self.login.stage = Stage.FAILED
-        self._send_login(Answer(status=status, reason=reason))
-
-    def _send_login(self, answer: Answer) -> None:
-        session, answers = self.session, self.answers
-        itt, isid = self._login_head
-        data = wire.write_text(answer.pairs)
-        success = answer.status == LoginStatus.SUCCESS
-        head = wire.LOGIN_RESPONSE.pack(
-            *(Op.LOGIN_RESPONSE, answer.flags, 0, 0, len(data), isid, session.tsih, itt),
-            *(answers.stat_sn, session.exp_cmd_sn, session.max_cmd_sn, answer.status),
-        )
-        answers.next_stat_sn()
-        answers.emit(head, (data,), len(data))
-        if not success:
-            self._end(f"login refused with {answer.status:#06x}: {answer.reason}")
+    def _happened(self, event: Knock | Arrived) -> None:
+        self._events.append(event)
 
     def _end(self, reason: str) -> None:
-        self.ended = self.ended or reason
+        super()._end(reason)
         self._tail.clear()

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from netboot.iscsi.engine import Arrived
+from netboot.iscsi.entering import Arrived
 from netboot.iscsi.listening import BACKLOG, listen
 from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.peer import Peer

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from netboot.iscsi.engine import Connection
+from netboot.iscsi.express import Lane
 from netboot.iscsi.management import abort_all, manage
 from netboot.iscsi.requests import Management
 from netboot.iscsi.session import WRITE, Buffer, Task
@@ -75,6 +76,7 @@ class Edge(Working):
         self._volumes = volumes  #: by LUN field
         self._first_read: Callable[[], None] | None = first_read
         self._filling: dict[Task, Filling] = {}
+        self.lane: Lane | None = Lane(engine, nexus.views, volumes, self._begin_reading)
 
     # What the engine's events bring.
 
@@ -142,6 +144,7 @@ class Edge(Working):
         if self.closed:
             return
         self.closed = True
+        self.lane = None
         for task in list(self.engine.session.tasks.values()):
             self.abort(task)
         self._units.detach(self.nexus)
@@ -234,8 +237,7 @@ class Edge(Working):
     def _read(self, task: Task, volume: Volume, offset: int, length: int) -> None:
         """The data path's READ: from memory at once, from the disk by a worker."""
         if self._first_read is not None:
-            told, self._first_read = self._first_read, None
-            told()
+            self._begin_reading()
         need = length
         if length > task.edtl:  # the initiator has less room than its CDB wants
             need = min(length, -(-task.read_length // 512) * 512)
@@ -265,6 +267,12 @@ class Edge(Working):
         session.reading += need
         self.wait(task, volume)
         volume.work(lambda: disk.read(offset, need), done)
+
+    def _begin_reading(self) -> None:
+        """Tell of the first read; later ones are nothing new."""
+        told, self._first_read = self._first_read, None
+        if told is not None:
+            told()
 
     def _write(self, volume: Volume, offset: int, data: Buffer) -> None:
         """Write the whole blocks of ``data``: an initiator may send less than its CDB says."""

@@ -108,6 +108,12 @@ class Disk(Protocol):
     def resident(self, offset: int, length: int) -> bool:
         """Whether ``read`` of the range would be answered from memory."""
 
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        """``resident`` and ``read`` in one for the data path: the range as one buffer.
+
+        None: not without waiting, not in one piece, or not so cheaply; ask the other two.
+        """
+
     def resize(self, size: int) -> None:
         """Become larger: what is new reads as zeros. Durable on return; may wait for the disk.
 

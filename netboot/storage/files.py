@@ -75,6 +75,9 @@ class OverlayFiles:
         with contextlib.suppress(FileNotFoundError):
             Path(sibling(self.path, ".live")).unlink()
 
+    def data_at_once(self, offset: int, length: int) -> bytearray | None:
+        return residency.read_cached(self.data, offset, length)
+
     def data_cached(self, offset: int, length: int) -> bool:
         return residency.cached(self.data, offset, length)
 

@@ -29,6 +29,7 @@ from netboot.storage.raw import fault_of, read_at, write_at
 
 _MASK = SUB - 1
 _CLUSTER_SHIFT = qcow2.CLUSTER_BITS - SUB_BITS
+_ZEROS = bytes(SUB)
 _GOLDEN, _DATA, _ZERO, _HOLE = (bytes([cell]) for cell in (GOLDEN, DATA, ZERO, HOLE))
 
 
@@ -116,6 +117,19 @@ class Overlay(Durable):
             if cell == DATA and not self._files.data_cached(begin, end - begin):
                 return False
         return True
+
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        if self._broken:
+            return None
+        if length <= SUB and not offset & _MASK:  # a page of the guest's, as nearly always
+            cell = self._cells[offset >> SUB_BITS]
+            if cell == GOLDEN:
+                return self._golden.at_once(offset, length)
+            return self._files.data_at_once(offset, length) if cell == DATA else _ZEROS[:length]
+        cells = self._cells[offset >> SUB_BITS : offset + length + _MASK >> SUB_BITS]
+        if not cells.strip(_GOLDEN):
+            return self._golden.at_once(offset, length)
+        return None if cells.strip(_DATA) else self._files.data_at_once(offset, length)
 
     def extents(self, offset: int, length: int) -> Sequence[Extent]:
         """Unmapped ranges are not allocated; what is still golden counts as allocated."""

@@ -37,6 +37,9 @@ class Padded(Filter):
             return zeros(length)
         return [*self.inner.read(offset, below), *zeros(length - below)]
 
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        return self.inner.at_once(offset, length) if offset + length <= self._end else None
+
     def resident(self, offset: int, length: int) -> bool:
         below = min(length, self._end - offset)
         return below <= 0 or self.inner.resident(offset, below)

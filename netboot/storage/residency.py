@@ -60,6 +60,16 @@ def mapped(address: int, offset: int, length: int) -> bool:
     return b"\0" not in vector.raw
 
 
+def read_cached(fd: int, offset: int, length: int) -> bytearray | None:
+    """A range of an open file that is in memory; None when some of it is not."""
+    room = bytearray(length)
+    try:
+        got = os.preadv(fd, (room,), offset, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return room if got == length else None
+
+
 def cached(fd: int, offset: int, length: int) -> bool:
     """The same for an open file without a mapping, by a read that must not wait.
 

@@ -23,7 +23,8 @@ from netboot.dns import engine as dns
 from netboot.dns.zone import Zone
 from netboot.errors import ImageError, WireError
 from netboot.http.files import parse_range
-from netboot.iscsi.engine import Arrived, Connection
+from netboot.iscsi.engine import Connection
+from netboot.iscsi.entering import Arrived
 from netboot.model import Admission, Chap, DhcpMode, DiskSpec, Knock, Portal
 from netboot.ndp.engine import Engine as Ndp
 from netboot.rooted import resolve
@@ -100,7 +101,7 @@ def _pdus(data: bytes) -> None:
     sent = bytearray()
     for at in range(0, len(stream), max(piece, len(stream) // 64)):
         view = memoryview(bytearray(stream[at : at + max(piece, len(stream) // 64)]))
-        session.handle(engine.receive(view))
+        session.breathe(view)
         bench.workers.work(200)
         sent += session.take()
     bench.workers.work()

@@ -194,6 +194,9 @@ class Memory:
     def resident(self, offset: int, length: int) -> bool:
         return not self.cold
 
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        return None if self.cold or self.error else b"".join(self.read(offset, length))
+
     def resize(self, size: int) -> None:
         self._note("resize", size)
         self.data += bytes(size - self.size)
@@ -288,8 +291,21 @@ class Session:
                 case _:
                     raise AssertionError(event)
 
+    def breathe(self, view: memoryview, *, express: bool = True) -> int:
+        """What came in one breath, as ``peer`` handles it; how much took the express lane."""
+        tags: set[int] = set()
+        at = 0
+        while express and self.edge.lane is not None:
+            took = self.edge.lane.run(view[at:], len(view) - at, tags)
+            if not took:
+                break
+            at += took
+        if at < len(view):
+            self.handle(self.engine.receive(view[at:], tags))
+        return at
+
     def say(self, *pdus: bytes) -> list[Pdu]:
-        self.handle(self.engine.receive(memoryview(bytearray(b"".join(pdus)))))
+        self.breathe(memoryview(bytearray(b"".join(pdus))))
         return read_pdus(self.take())
 
     def later(self) -> list[Pdu]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from netboot.iscsi.engine import Arrived, Connection
+from netboot.iscsi.engine import Connection
+from netboot.iscsi.entering import Arrived
 from netboot.model import Knock, Portal
 from tests.iscsi import mistakes
 from tests.iscsi.mistakes import DISCOVERY, DROP, FULL, LOGINS, SILENCE, Login, Row, words

@@ -1,6 +1,7 @@
 """One connection without a network: a transport that remembers, and a house that obeys."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netboot.iscsi.engine import Arrived
+from netboot.iscsi.entering import Arrived
 from netboot.iscsi.peer import GATHER, GIVE_UP, GOODBYE, HIGH_WATER, SMALL_ROOM, WAITING_LIMIT, Peer
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
@@ -22,6 +23,10 @@ class Socket:
 
     def __init__(self) -> None:
         self.options: dict[int, int] = {}
+        self.number = -1
+
+    def fileno(self) -> int:
+        return self.number
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self.options[option] = value
@@ -36,6 +41,7 @@ class Transport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.reading = True
         self.closing = False
+        self.buffered = 0
         self.limits: tuple[Any, ...] = ()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -46,6 +52,12 @@ class Transport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = (high, low)
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
 
     def writelines(self, list_of_data: Any) -> None:
         self.writes.append(b"".join(map(bytes, list_of_data)))
@@ -231,6 +243,7 @@ def test_many_small_answers_are_sent_in_parts(play: Any) -> None:
     def scene(rig: Rig) -> None:
         rig.enter()
         rig.bench.disk.read = lambda offset, length: [bytes(64)] * (length // 64)
+        rig.bench.disk.at_once = lambda offset, length: None  # by the long way
         stream = b"".join(rig.initiator.read(0, 1) for _ in range(120))
         buffer = rig.peer.get_buffer(-1)
         buffer[: len(stream)] = stream
@@ -488,3 +501,46 @@ def test_a_login_that_takes_too_long(bench: Any, initiator: Any, pdus: Any) -> N
         assert rig.house.heard[-1] == ("left", "the login took too long")
 
     asyncio.run(main())
+
+
+def test_answers_go_straight_to_the_socket_as_far_as_it_takes_them(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            rig.enter()
+            taken = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    taken += ours.send(bytes(65536))
+            rig.peer._fd = ours.fileno()
+            (answer,) = rig.say(rig.initiator.read(0, 8))  # by the transport
+            assert answer.opcode == 0x25
+            while taken:
+                taken -= len(theirs.recv(taken))
+            assert rig.say(rig.initiator.read(0, 8)) == []
+            assert [pdu.opcode for pdu in rig.pdus(theirs.recv(8192))] == [0x25]
+            rig.transport.buffered = 1  # what waits there goes first
+            assert len(rig.say(rig.initiator.read(0, 8))) == 1
+            rig.transport.buffered, rig.transport.closing = 0, True
+            assert len(rig.say(rig.initiator.read(0, 8))) == 1
+            theirs.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+
+    play(scene)
+
+
+def test_the_lane_is_free_again_behind_a_pdu_in_two_pieces(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        calls: list[int] = []
+        lane = rig.peer.edge.lane.run
+        rig.peer.edge.lane.run = lambda *args: calls.append(lane(*args)) or calls[-1]
+        stream = b"".join(rig.initiator.write(8 * n, 1, bytes([n]) * 512) for n in range(4))
+        assert len(rig.say(stream[:700])) == 1
+        assert len(rig.say(stream[700:])) == 3
+        assert calls == [560, 0, 0, 1120]
+        assert bytes(rig.bench.disk.data[12288:12800]) == b"\3" * 512
+
+    play(scene)

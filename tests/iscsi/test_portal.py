@@ -336,6 +336,27 @@ def test_a_disk_stays_open_for_a_while_and_is_closed_then(play: Any) -> None:
     play(scene)
 
 
+def test_one_breath_goes_partly_by_the_express_lane(play: Any) -> None:
+    """Reads that can be answered at once, then a ping, then a read again: all in order."""
+
+    async def scene(house: House) -> None:
+        client = house.client()
+        await client.login(house.port)
+        await client.ready()
+        say = client.initiator
+        client.writer.write(say.read(0, 8))
+        assert (await client.answer()).opcode == 0x25
+        house.disks[0].calls.clear()
+        plain = say.read(8, 8) + say.write(16, 1, b"w" * 512)
+        client.writer.write(plain + say.request(0x00, word20=0xFFFFFFFF) + say.read(16, 1))
+        answers = [await client.answer() for _ in range(4)]
+        assert [pdu.opcode for pdu in answers] == [0x25, 0x21, 0x20, 0x25]
+        assert answers[3].data == b"w" * 512
+        assert [pdu.stat_sn - answers[0].stat_sn for pdu in answers] == [0, 1, 2, 3]
+
+    play(scene)
+
+
 def test_closing_a_client_waits_for_its_workers(play: Any) -> None:
     async def scene(house: House) -> None:
         client = house.client()

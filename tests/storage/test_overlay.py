@@ -75,6 +75,8 @@ class Machine(RuleBasedStateMachine):
         offset, length = where
         resident = self.disk.resident(offset, length)
         assert isinstance(resident, bool)
+        at_once = self.disk.at_once(offset, length)
+        assert at_once in (None, self.model[offset : offset + length])
         assert b"".join(self.disk.read(offset, length)) == self.model[offset : offset + length]
 
     @rule(where=ranges)
@@ -730,6 +732,38 @@ def test_a_long_range_of_alternating_cells_is_read_at_once(bench):
         model[at : at + SUB] = b"w" * SUB
     assert len(disk.read(0, 3 * CLUSTER)) == 3 * SUBS
     assert whole(disk) == model
+
+
+def test_at_once_is_one_piece_from_wherever_it_is(bench):
+    disk = bench.attach()
+    disk.write(2 * SUB, b"w" * 2 * SUB)
+    disk.zero(4 * SUB, SUB)
+    assert disk.at_once(0, SUB) == bench.content[:SUB]
+    assert disk.at_once(0, 2 * SUB) == bench.content[: 2 * SUB]
+    assert disk.at_once(2 * SUB, SUB) == b"w" * SUB
+    assert disk.at_once(2 * SUB + 512, SUB) == b"w" * SUB
+    assert disk.at_once(4 * SUB, 1024) == bytes(1024)
+    assert disk.at_once(SUB, 2 * SUB) is None  # of two kinds
+    disk.flush()
+    with bench.data.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert disk.at_once(2 * SUB, 2 * SUB) is None
+
+
+def test_at_once_follows_a_disk_that_grew_and_one_that_broke(bench, monkeypatch):
+    disk = bench.attach()
+    disk.resize(SIZE + CLUSTER)
+    assert disk.at_once(0, SUB) == bench.content[:SUB]
+    assert disk.at_once(SIZE + CLUSTER - SUB, 512) is None  # zeros: not by this way
+    disk.write(0, b"w" * SUB)
+
+    def fails(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable_module.os, "fdatasync", fails)
+    with pytest.raises(DiskError):
+        disk.flush()
+    assert disk.at_once(SUB, SUB) is None
 
 
 def test_resident_asks_each_part_of_a_range(bench):

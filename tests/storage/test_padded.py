@@ -26,6 +26,9 @@ class Sevens(Null):
         assert length > 0 and offset + length <= self.size
         return not self.cold
 
+    def at_once(self, offset: int, length: int) -> Any:
+        return None if self.cold else b"7" * length
+
 
 @pytest.mark.parametrize(
     ("offset", "length", "expected"),
@@ -72,3 +75,9 @@ def test_zeros() -> None:
         assert b"".join(zeros(length)) == bytes(length)
     shared = zeros(3 << 20)
     assert shared[0] is shared[1] is shared[2]
+
+
+def test_at_once_only_where_the_disk_below_is() -> None:
+    disk = Padded(Sevens(1024), 4096)
+    assert disk.at_once(0, 1024) == b"7" * 1024
+    assert disk.at_once(512, 1024) is None and disk.at_once(2048, 512) is None

@@ -55,6 +55,51 @@ def test_what_is_not_in_memory_is_read_with_a_copy_and_is_then(golden, image):
     assert golden.resident(0, 4096)
 
 
+def test_at_once_is_a_slice_and_asks_the_kernel_only_now_and_then(golden, image, monkeypatch):
+    asked, clock = [], [100.0]
+    mapped = residency.mapped
+    monkeypatch.setattr(residency, "mapped", lambda *where: asked.append(where) or mapped(*where))
+    monkeypatch.setattr(raw, "monotonic", lambda: clock[0])
+    part = golden.at_once(4096, 8192)
+    assert isinstance(part, memoryview) and part == image.read_bytes()[4096:12288]
+    assert golden.at_once(512, 512) is not None and len(asked) == 1
+    clock[0] += raw.TRUST
+    assert golden.at_once(0, 512) is not None and len(asked) == 2
+
+
+def test_at_once_is_nothing_where_a_region_is_not_all_in_memory(golden, image, monkeypatch):
+    drop(image)
+    asked, clock = [], [100.0]
+    mapped = residency.mapped
+    monkeypatch.setattr(residency, "mapped", lambda *where: asked.append(where) or mapped(*where))
+    monkeypatch.setattr(raw, "monotonic", lambda: clock[0])
+    assert golden.at_once(0, 4096) is None
+    image.read_bytes()
+    assert golden.at_once(0, 4096) is None and len(asked) == 1  # not asked again so soon
+    clock[0] += raw.TRUST
+    assert golden.at_once(0, 4096) == image.read_bytes()[:4096]
+
+
+def test_at_once_over_several_regions(tmp_path):
+    path = tmp_path / "large.raw"
+    path.write_bytes(os.urandom(3 << 20))
+    disk = Golden(str(path))
+    assert (
+        disk.at_once((1 << 20) - 512, (1 << 20) + 1024)
+        == path.read_bytes()[(1 << 20) - 512 : (2 << 20) + 512]
+    )
+    disk.close()
+    assert disk.at_once(0, 512) is None
+
+
+def test_at_once_of_a_plain_disk(image):
+    disk = Raw(str(image))
+    assert disk.at_once(512, 4096) == image.read_bytes()[512:4608]
+    drop(image)
+    assert disk.at_once(512, 4096) is None
+    disk.close()
+
+
 def test_a_golden_file_that_shrinks_is_a_medium_error_not_a_signal(golden, image):
     assert golden.resident(0, SIZE)
     os.truncate(image, 8192)
@@ -213,6 +258,17 @@ def test_short_reads_and_writes_go_on(image, monkeypatch):
     disk.write(512, bytes(range(256)) * 8)
     assert b"".join(disk.read(512, 2048)) == bytes(range(256)) * 8
     disk.close()
+
+
+def test_a_large_write_is_made_in_pieces(tmp_path, monkeypatch):
+    sizes = []
+    pwrite = os.pwrite
+    monkeypatch.setattr(raw.os, "pwrite", lambda *a: sizes.append(len(a[1])) or pwrite(*a))
+    path, data = tmp_path / "x", os.urandom(2 * raw.PIECE + 512)
+    with path.open("wb") as file:
+        raw.write_at(file.fileno(), 512, data, "x")
+    assert sizes == [raw.PIECE, raw.PIECE, 512]
+    assert path.read_bytes() == bytes(512) + data
 
 
 def test_a_read_error_is_a_medium_error(image, monkeypatch):

@@ -57,6 +57,10 @@ class Filter:
     def resident(self, offset: int, length: int) -> bool:
         return self.inner.resident(offset, length)
 
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        """None, so that no filter is ever passed by: its ``resident`` and ``read`` are asked."""
+        return None
+
     def resize(self, size: int) -> None:
         self.inner.resize(size)
 

@@ -44,6 +44,9 @@ class Null:
     def resident(self, offset: int, length: int) -> bool:
         return True
 
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        return bytes(length)
+
     def resize(self, size: int) -> None:
         self.size = size
 

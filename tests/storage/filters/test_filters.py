@@ -26,6 +26,7 @@ def test_every_verb_and_property_is_passed_on():
     assert disk.read(0, 512) == [Extent(1, 2, True)]
     assert disk.extents(1, 2) == [Extent(1, 2, True)]
     assert disk.resident(3, 4)
+    assert disk.at_once(3, 4) is None  # nobody passes a filter by
     disk.write(5, b"x")
     disk.zero(6, 7)
     disk.unmap(8, 9)

@@ -1,0 +1,179 @@
+"""The express lane: plain READ(10) and WRITE(10), from the receive buffer to the answer at once.
+
+Nearly everything that a running machine sends is this: a whole SCSI Command PDU, the next in
+order, to a unit where nothing stands in the way, for blocks that are in memory. Such a command
+is parsed, decoded, done and answered here in one loop, and no object is made for it. Whatever is
+the least bit different is left where it is, for the engine, the gates of ``scsi`` and the edge:
+the lane is their shortcut and no rule of its own, and a test holds both to the same answers. Must
+never take a command out of order, nor wait for anything.
+"""
+
+from collections.abc import Callable, Mapping
+from struct import Struct
+from typing import Any, Final, Protocol
+
+from netboot.iscsi.engine import Connection
+from netboot.iscsi.session import READING_LIMIT, Buffer
+from netboot.iscsi.taskset import TaskSet
+from netboot.iscsi.volume import Tally
+from netboot.iscsi.wire import BHS, NO_TAG
+from netboot.scsi.unit import View
+
+#: SCSI Command (RFC 7143 section 11.3) with a CDB of 10 bytes: opcode to DataSegmentLength, LUN,
+#: ITT, EDTL, CmdSN, CDB bytes 0 and 1, LBA, number of blocks, CONTROL.
+_COMMAND: Final = Struct(">QQIII4xHIxHB6x")
+#: SCSI Data-In with status (section 11.7): opcode to DataSegmentLength, LUN, ITT, TTT, StatSN,
+#: ExpCmdSN, MaxCmdSN.
+_DATA_IN: Final = Struct(">QQIIIII12x")
+#: SCSI Response (section 11.4): opcode to DataSegmentLength, ITT, StatSN, ExpCmdSN, MaxCmdSN.
+_RESPONSE: Final = Struct(">Q8xI4xIII12x")
+#: The first eight bytes of a READ: F and R, untagged or simple, neither AHS nor data.
+_READS: Final = frozenset({0x01C0 << 48, 0x01C1 << 48})
+#: The first two of a WRITE: F and W, so that all its data is in the PDU.
+_WRITES: Final = frozenset({0x01A0, 0x01A1})
+#: CDB bytes 0 and 1: neither DPO nor FUA nor protection.
+_READ_10: Final = 0x2800
+_WRITE_10: Final = 0x2A00
+_DATA_IN_GOOD: Final = 0x2581 << 48
+_RESPONSE_GOOD: Final = 0x2180 << 48
+_MASK: Final = 0xFFFFFFFF
+#: Fewer bytes than this are sent as one buffer: to copy them costs less than to pass many.
+JOIN: Final = 96 << 10
+#: Bytes of answers after which they are sent before more commands are looked at.
+ENOUGH: Final = 256 << 10
+
+
+class Plain(Protocol):
+    """What the lane needs of a disk."""
+
+    def at_once(self, offset: int, length: int) -> Buffer | None:
+        """A range that is in memory."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write ``data``."""
+
+
+class Open(Protocol):
+    """What the lane needs of a volume."""
+
+    @property
+    def disk(self) -> Plain:
+        """Its disk."""
+
+    @property
+    def tasks(self) -> TaskSet[Any]:
+        """Whether something waits or has to be waited for."""
+
+    @property
+    def tally(self) -> Tally:
+        """Its counters."""
+
+
+class Lane:
+    """One session's express lane.
+
+    ``views`` and ``volumes`` are by LUN field; ``first_read`` is told when something was read.
+    """
+
+    def __init__(
+        self,
+        engine: Connection,
+        views: Mapping[int, View],
+        volumes: Mapping[int, Open],
+        first_read: Callable[[], None],
+    ) -> None:
+        self._first_read: Callable[[], None] | None = first_read
+        agreed = engine.session.parameters
+        self._engine = engine
+        self._unasked = agreed.first_burst if agreed.immediate_data else 0
+        self._views = views
+        self._volumes = volumes
+
+    def run(self, data: memoryview, end: int, tags: set[int]) -> int:
+        """Do what can be done from the beginning of ``data[:end]``; how many bytes that took.
+
+        ``tags`` are those of the commands that came in the same breath: to use one of them again
+        is a mistake, for the initiator cannot have seen its answer. They are added to.
+        """
+        engine = self._engine
+        session, answers = engine.session, engine.answers
+        if not engine.smooth or end < BHS or session.early or session.reading > READING_LIMIT:
+            return 0
+        exp, most, stat = session.exp_cmd_sn, session.max_cmd_sn, answers.stat_sn
+        if (most - exp) & _MASK >= 0x80000000:
+            return 0
+        unpack, pack_data_in = _COMMAND.unpack_from, _DATA_IN.pack
+        head, here, itt, edtl, cmd_sn, code, lba, count, control = unpack(data, 0)
+        view, volume = self._views.get(here), self._volumes.get(here)
+        if view is None or volume is None or not view.clear or not volume.tasks.clear:
+            return 0
+        unit, disk, pending = view.unit, volume.disk, session.tasks
+        at_once, write = disk.at_once, disk.write
+        block, blocks, limit, chunk = unit.block_size, unit.blocks, unit.max_blocks, answers.chunk
+        unasked = self._unasked if unit.write_cache and not unit.protected else 0
+        out = answers.out
+        add = out.append
+        lun, at, size, reads, written = here, 0, 0, 0, 0
+        while True:
+            length = count * block
+            if (
+                cmd_sn != exp
+                or here != lun
+                or control
+                or length != edtl
+                or not length
+                or lba + count > blocks
+                or count > limit
+                or itt in tags
+                or itt == NO_TAG
+                or (pending and itt in pending)
+            ):
+                break
+            if code == _READ_10 and head in _READS and length <= chunk:
+                found = at_once(lba * block, length)
+                if found is None:
+                    break
+                exp = exp + 1 & _MASK
+                most = most + 1 & _MASK
+                add(pack_data_in(_DATA_IN_GOOD | length, 0, itt, NO_TAG, stat, exp, most))
+                add(found)
+                size += length
+                reads += 1
+                at += BHS
+            elif (
+                code == _WRITE_10
+                and head & 0xFFFFFFFFFFFF == length <= unasked
+                and head >> 48 in _WRITES
+                and at + BHS + length <= end
+            ):
+                start = at + BHS
+                try:
+                    write(lba * block, data[start : start + length])
+                except Exception:
+                    break  # done once more, and answered for, by those who know faults
+                exp = exp + 1 & _MASK
+                most = most + 1 & _MASK
+                add(_RESPONSE.pack(_RESPONSE_GOOD, itt, stat, exp, most))
+                written += length
+                at = start + length
+            else:
+                break
+            stat = stat + 1 & _MASK
+            tags.add(itt)
+            if end - at < BHS or size > ENOUGH:
+                break
+            head, here, itt, edtl, cmd_sn, code, lba, count, control = unpack(data, at)
+        if at:
+            done = exp - session.exp_cmd_sn & _MASK
+            session.exp_cmd_sn, session.max_cmd_sn, answers.stat_sn = exp, most, stat
+            tally = volume.tally
+            tally.reads += reads
+            tally.read_bytes += size
+            tally.writes += done - reads
+            tally.write_bytes += written
+            if reads and self._first_read is not None:
+                self._first_read()
+                self._first_read = None
+            if size < JOIN:
+                out[:] = (b"".join(out),)
+        return at
