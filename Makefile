@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN   := .venv/bin
 
-.PHONY: help setup setup-test demo check lint types unit interop qemu test bench-boot bench-net bench-storm conformance \
+.PHONY: help setup setup-test demo check lint types unit interop qemu test bench bench-boot bench-net bench-storm conformance \
         crashtest killtest fuzz lock docs clean
 
 help: ## this list
@@ -37,6 +37,9 @@ qemu: ## real guests boot
 
 test: setup-test lint types ## everything CI runs
 	$(BIN)/pytest tests qemu-tests
+
+bench: setup-test ## the data path beside tgt and the limit of the sockets; writes docs/performance.md
+	@$(BIN)/python -m tests.bench.bench_data $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
 	@$(BIN)/python tests/bench/bench_boot.py

@@ -1,0 +1,119 @@
+"""The servers that are measured: ours, tgt in three settings, and the echo that is the limit."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from netboot.disks.supervisor import Supervisor
+from netboot.model import Admission, DiskSpec, Knock, Lun, Portal
+
+NAME = "iqn.2026-11.lab.netboot:bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One side of the comparison: where it listens, and the process whose time counts."""
+
+    name: str
+    port: int
+    pids: tuple[int, ...]
+    lun: int = 0
+
+    def cpu(self) -> float:
+        """Processor seconds of all its threads so far (proc(5), schedstat)."""
+        total = 0
+        for pid in self.pids:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+
+
+@asynccontextmanager
+async def ours(folder: Path, golden: Path) -> AsyncIterator[Server]:
+    """Our disk process. The target's name says what is behind it: ``…:golden`` or an overlay."""
+    folder.mkdir()
+    size = golden.stat().st_size
+
+    def admit(knock: Knock) -> Admission:
+        what = knock.target.rpartition(":")[2]
+        overlay = None if what == "golden" else str(folder / f"{what}.qcow2")
+        spec = DiskSpec(str(golden), size, "sha256:bench", overlay, read_only=overlay is None)
+        return Admission(0, what, knock.target, (Lun(0, spec, "BENCH"),))
+
+    disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
+    await disks.start()
+    try:
+        assert disks.pid is not None
+        yield Server("netboot", disks.port, (disks.pid,))
+    finally:
+        await disks.stop()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def tgt(
+    folder: Path, units: dict[str, Path], *words: str, kind: str = "rdwr", name: str = "tgt"
+) -> AsyncIterator[Server]:
+    """Debian's tgt with a target for each file."""
+    folder.mkdir()
+    port = free_port()
+    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
+
+    def tell(*words: str) -> None:
+        command = ["tgtadm", "--lld", "iscsi", *words]
+        subprocess.run(command, check=True, capture_output=True, timeout=20, env=environment)
+
+    with (folder / "log").open("wb") as log:
+        server = await asyncio.create_subprocess_exec(
+            *("tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}", *words),
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+        try:
+            for attempt in range(100):
+                try:
+                    tell("--op", "show", "--mode", "sys")
+                    break
+                except subprocess.CalledProcessError:
+                    if attempt == 99:
+                        raise
+                    await asyncio.sleep(0.1)
+            for number, (unit, path) in enumerate(units.items(), 1):
+                tid = str(number)
+                target = ["--mode", "target", "--tid", tid]
+                tell("--op", "new", *target, "-T", f"{NAME}:{unit}")
+                for digest in ("HeaderDigest", "DataDigest"):  # as the initiator likes
+                    value = ["--name", digest, "--value", "None,CRC32C"]
+                    tell("--op", "update", *target, *value)
+                new = ["--op", "new", "--mode", "logicalunit", "--tid", tid, "--lun", "1"]
+                tell(*new, "-b", str(path), "--bstype", kind)
+                tell("--op", "bind", *target, "-I", "ALL")
+            yield Server(name, port, (server.pid,), 1)
+        finally:
+            server.kill()
+            await server.wait()
+
+
+@asynccontextmanager
+async def limit(program: Path, answer: int) -> AsyncIterator[Server]:
+    """The echo server in C."""
+    port = free_port()
+    server = await asyncio.create_subprocess_exec(str(program), str(port), str(answer))
+    try:
+        await asyncio.sleep(0.2)
+        yield Server("limit", port, (server.pid,))
+    finally:
+        server.kill()
+        await server.wait()
