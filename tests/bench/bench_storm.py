@@ -44,6 +44,8 @@ TRACE = Path(__file__).with_name("debian-boot.trace")
 QUICKER, LONGEST = 10, 20_000
 CLIENTS = (1, 16, 64, 256, 1000)
 COLD_CLIENTS = 64
+#: So few clients boot in a breath, which says little: three times, and the median counts.
+SHORT = 16
 #: Seconds that a firmware needs at least from its DISCOVER to its first block.
 HEAD_START = 1.0
 #: Seconds of any one storm.
@@ -159,9 +161,12 @@ async def warm(
                 tell(found, await run(server, trace, clients, golden))
             for path in (folder / "tgt", folder / "copies"):
                 shutil.rmtree(path)
-        async with storm_servers.ours(folder / "ours", golden) as server:
-            tell(found, await run(server, trace, clients, golden))
-        shutil.rmtree(folder / "ours")
+        tries = []
+        for _ in range(3 if clients <= SHORT else 1):
+            async with storm_servers.ours(folder / "ours", golden) as server:
+                tries.append(await run(server, trace, clients, golden))
+            shutil.rmtree(folder / "ours")
+        tell(found, sorted(tries, key=lambda one: one.cpu)[len(tries) // 2])
 
 
 def tell(found: Storm, one: Run) -> None:
@@ -219,14 +224,17 @@ async def stalls(folder: Path, golden: Path, found: Storm) -> None:
 async def attach(folder: Path, golden: Path, trace: Path, found: Storm, count: int) -> None:
     """So many fresh overlays: by the storage alone, and at once by so many logins."""
     found.attached = count
-    found.attach = await asyncio.to_thread(storm_servers.attach, folder / "fresh", golden, count)
+    tries = []
+    for _ in range(ROUNDS):
+        tries.append(await asyncio.to_thread(storm_servers.attach, folder / "fresh", golden, count))
+        shutil.rmtree(folder / "fresh")
+    found.attach = sorted(tries)[ROUNDS // 2]
     async with (
         storm_servers.ours(folder / "attach", golden) as server,
         storm(server, trace, count) as here,
     ):
         found.arrived = here.logins["seconds"]
-    for name in ("fresh", "attach"):
-        shutil.rmtree(folder / name)
+    shutil.rmtree(folder / "attach")
 
 
 async def logins(folder: Path, golden: Path, trace: Path, found: Storm) -> None:

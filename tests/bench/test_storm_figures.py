@@ -69,7 +69,9 @@ def test_the_cold_cache() -> None:
     found = storm()
     found.cold = [replace(FEW, clients=1, disk=100), replace(FEW, disk=120)]
     assert of(figures.bars(found), "from disk").holds
-    found.cold.append(replace(FEW, seconds=4))
+    found.cold.append(replace(FEW, disk=12))
+    assert of(figures.bars(found), "read ahead").holds
+    found.cold[2] = replace(FEW, disk=13)
     assert not of(figures.bars(found), "read ahead").holds
     found.stall = 0.006
     assert not of(figures.bars(found), "neighbour").holds
