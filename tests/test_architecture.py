@@ -27,6 +27,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.disks.supervisor", 4),
     ("netboot.dhcp.link", 4),
     ("netboot.tftp.link", 4),
+    ("netboot.tftp.crowd", 4),
     ("netboot.iscsi.peer", 4),
     ("netboot.iscsi.portal", 4),
     ("netboot.iscsi.open_targets", 4),

@@ -107,3 +107,17 @@ def send_segmented(sock: socket.socket, packets: Sequence[Packet]) -> None:
         else:
             segment = (socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
             sock.sendmsg([part for packet in some for part in packet], [segment])
+
+
+def cannot_listen(address: str, port: int, error: OSError) -> str:
+    """Why a port could not be had, and the way out, in one line."""
+    where = f"TFTP cannot listen on {address} port {port}/udp"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where}: another program has it; find it with `ss -lunp sport = :{port}` and stop it"
+        )
+    if error.errno == errno.EACCES:
+        return f"{where}: not allowed; run as root, or grant CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where}: no interface has this address; set it up, or correct site.address"
+    return f"{where}: {error.strerror or error}"

@@ -24,8 +24,17 @@ from typing import Literal
 from netboot.errors import ConfigError
 from netboot.rooted import resolve
 from netboot.tftp import options
+from netboot.tftp.crowd import Crowd
 from netboot.tftp.engine import Outcome, Packet, Transfer, admit, refusal
-from netboot.tftp.link import Address, File, connected, mtu, send_segmented, send_to
+from netboot.tftp.link import (
+    Address,
+    File,
+    cannot_listen,
+    connected,
+    mtu,
+    send_segmented,
+    send_to,
+)
 from netboot.tftp.netascii import Netascii
 from netboot.tftp.options import Limits
 from netboot.tftp.wire import ErrorCode, Request, printable
@@ -127,6 +136,7 @@ class TftpServer:
         self._clients: Counter[str] = Counter()
         self._door: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop
+        self._crowd: Crowd[_Session]
 
     async def start(self) -> None:
         """Listen; ``ConfigError`` with the way out when the port cannot be had."""
@@ -138,9 +148,10 @@ class TftpServer:
             door.bind((self.address, self.port))
         except OSError as error:
             door.close()
-            raise ConfigError(_cannot_listen(self.address, self.port, error)) from error
+            raise ConfigError(cannot_listen(self.address, self.port, error)) from error
         self.port = door.getsockname()[1]
         self._door = door
+        self._crowd = Crowd(self._loop, self._readable)
         self._loop.add_reader(door.fileno(), self._knock)
 
     async def stop(self) -> None:
@@ -150,6 +161,7 @@ class TftpServer:
         for session in list(self._sessions.values()):
             session.transfer.abandon("the service stopped")
             self._settle(session)
+        self._crowd.close()
         self._loop.remove_reader(self._door.fileno())
         self._door.close()
         self._door = None
@@ -244,7 +256,7 @@ class TftpServer:
             session.sock.close()
             session.sock = self._door
         else:
-            self._loop.add_reader(session.sock.fileno(), self._readable, session)
+            self._crowd.add(session.sock, session)
         self._sessions[session.peer] = session
         self._clients[session.peer[0]] += 1
         self.counters.active += 1
@@ -353,7 +365,7 @@ class TftpServer:
         if session.timer is not None:
             session.timer.cancel()
         if not self._single_port:
-            self._loop.remove_reader(session.sock.fileno())
+            self._crowd.remove(session.sock)
             session.sock.close()
         session.file.close()
         self._account(session)
@@ -384,16 +396,3 @@ class TftpServer:
             self._on_event(event)
         except Exception:
             log.exception("TFTP: the receiver of %s failed", event)
-
-
-def _cannot_listen(address: str, port: int, error: OSError) -> str:
-    where = f"TFTP cannot listen on {address} port {port}/udp"
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{where}: another program has it; find it with `ss -lunp sport = :{port}` and stop it"
-        )
-    if error.errno == errno.EACCES:
-        return f"{where}: not allowed; run as root, or grant CAP_NET_BIND_SERVICE"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where}: no interface has this address; set it up, or correct site.address"
-    return f"{where}: {error.strerror or error}"
