@@ -44,6 +44,33 @@ def test_a_datagram_to_a_machine_without_an_address() -> None:
     assert datagram[8:] == b"payload"
 
 
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.integers(1, 65535), st.binary(max_size=1472))
+@settings(deadline=None, max_examples=200)
+def test_a_datagram_is_the_one_that_scapy_builds(
+    source: IPv4Address, target: IPv4Address, port: int, data: bytes
+) -> None:
+    frame = (
+        Ether(src=OURS, dst=THEIRS)
+        / IP(src=str(source), dst=str(target), ttl=64)
+        / UDP(sport=67, dport=port)
+        / data
+    )
+    assert FRAMES.datagram((OURS, source, 67), (THEIRS, target, port), data) == bytes(frame)
+
+
+@pytest.mark.parametrize("tail", [0x0000, 0xFFFF, 0x0001, 0xFFFE])
+def test_a_checksum_that_comes_to_zero_is_sent_as_ones(tail: int) -> None:
+    # Words that bring the sum to either zero of one's complement: RFC 768 keeps 0 for "none".
+    plain = FRAMES.datagram((OURS, SERVER, 67), (THEIRS, CLIENT, 68), b"\0\0")
+    missing = int.from_bytes(plain[40:42], "big")
+    data = ((missing + tail) % 0xFFFF).to_bytes(2, "big")
+    frame = FRAMES.datagram((OURS, SERVER, 67), (THEIRS, CLIENT, 68), data)
+    check = Ether(frame)
+    del check[UDP].chksum
+    assert frame[40:42] != b"\0\0"
+    assert frame == bytes(check)
+
+
 def test_a_probe_has_no_sender_address() -> None:
     """RFC 5227 section 2.1.1, octet by octet."""
     assert FRAMES.probe(OURS, CLIENT) == (

@@ -1,5 +1,6 @@
 """Files that read as they were or not at all, and windows in one call."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netboot.tftp.link import File, connected, mtu, send_segmented, send_to
+from netboot.tftp.link import File, cannot_listen, connected, mtu, send_segmented, send_to
 
 
 @pytest.fixture
@@ -145,3 +146,18 @@ def test_a_datagram_that_cannot_be_sent_is_lost_quietly(ear: socket.socket) -> N
         send_to(sock, b"x", ("255.255.255.255", 9))  # not allowed without SO_BROADCAST
         send_to(sock, b"heard", ear.getsockname())
     assert ear.recv(100) == b"heard"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EADDRINUSE, "find it with `ss -lunp sport = :69` and stop it"),
+        (errno.EACCES, "grant CAP_NET_BIND_SERVICE"),
+        (errno.EADDRNOTAVAIL, "correct site.address"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_port_that_cannot_be_had_tells_the_way_out(code: int, words: str) -> None:
+    text = cannot_listen("192.0.2.1", 69, OSError(code, os.strerror(code)))
+    assert text.startswith("TFTP cannot listen on 192.0.2.1 port 69/udp: ")
+    assert words in text
