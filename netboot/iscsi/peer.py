@@ -63,6 +63,9 @@ class House(Protocol):
     def arrived(self, peer: "Peer", arrived: Arrived) -> None:
         """A login is complete: find the target, then call ``peer.establish`` or ``refuse``."""
 
+    def takes_leave(self, peer: "Peer") -> None:
+        """The initiator logs out; it has not been answered yet."""
+
     def left(self, peer: "Peer", why: str) -> None:
         """The connection is gone."""
 
@@ -348,6 +351,7 @@ class Peer(asyncio.BufferedProtocol):
                 self._read_no_more()
                 self._house.arrived(self, event)
             case Logout():
+                self._house.takes_leave(self)
                 engine.logged_out(event)
             case Filled() if edge is not None:
                 edge.filled(event)

@@ -112,14 +112,13 @@ class Portals:
 
     async def stop(self) -> None:
         """Refuse new logins ("try later"), let operating systems log out, flush and close every
-        disk, then stop listening."""
+        disk; nobody listens any more when the first of them logs out."""
         self._stopping = True
         await self._farewell(peer for target in self._targets for peer in target.peers)
         while there := list(self._targets):  # one may just be opening
             for target in there:
                 await self.close(target.mac, STOPPING)
-        for server in self._servers:
-            server.close()
+        self._listen_no_more()
         for peer in [*self._outside, *self._discovering]:
             peer.close(STOPPING)
         for errand in list(self._errands):
@@ -127,6 +126,10 @@ class Portals:
         await asyncio.gather(*self._errands, return_exceptions=True)
         await _gone(self._connected, STOP_TIMEOUT)
         self._targets.dismiss()
+
+    def _listen_no_more(self) -> None:
+        for server in self._servers:
+            server.close()
 
     async def close(
         self, mac: str, why: str = "closed by the operator", *, politely: bool = False
@@ -172,6 +175,12 @@ class Portals:
             peer.establish(None, self._next_tsih())
         else:
             self._spawn(self._settle(peer, arrived.admission))
+
+    def takes_leave(self, peer: Peer) -> None:
+        """open-iscsi comes back as soon as its logout is answered. When we stop it must then find
+        the door closed: accepted, and reset a moment later, it was seen to try without end."""
+        if self._stopping:
+            self._listen_no_more()
 
     def left(self, peer: Peer, why: str) -> None:
         self._outside.pop(peer, None)

@@ -95,6 +95,9 @@ class House:
     def arrived(self, peer: Peer, arrived: Arrived) -> None:
         self.heard.append(("arrived", arrived))
 
+    def takes_leave(self, peer: Peer) -> None:
+        self.heard.append(("leave",))
+
     def left(self, peer: Peer, why: str) -> None:
         self.heard.append(("left", why))
 

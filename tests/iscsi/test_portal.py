@@ -727,6 +727,8 @@ def test_a_planned_stop_asks_operating_systems_to_log_out(play: Any) -> None:
         assert (await linux.say(linux.initiator.write(0, 1, b"l" * 512))).byte3 == 0
         assert (await others[0].say(others[0].initiator.read(0, 1))).data == b"l" * 512
         assert (await linux.say(linux.initiator.request(0x06))).opcode == 0x26
+        with pytest.raises(ConnectionRefusedError):  # and not accepted, to be reset at once
+            await house.client(LINUX).connect(house.port)
         await asyncio.wait_for(stopping, 2)  # sooner than the time it was given
         for client in others:  # nothing came that they had not asked for
             with contextlib.suppress(ConnectionResetError):
