@@ -5,6 +5,7 @@ by it and abort it. Knows no disk. Must never answer a task twice, nor start wha
 within itself: a thousand tasks behind one would be a thousand calls deep.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Nexus
 
 
-class Ending:
+class Ending(ABC):
     """One session's answers; ``send`` sends what the engine has."""
 
     def __init__(
@@ -72,6 +73,6 @@ class Ending:
         finally:
             volume.draining = False
 
+    @abstractmethod
     def run(self, task: Task, volume: Any) -> None:
         """Do what the task wants."""
-        raise NotImplementedError

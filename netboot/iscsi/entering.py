@@ -5,6 +5,7 @@ parameters that were agreed put in force. While somebody has to be asked, nothin
 Must never send anything after a refusal.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from netboot.iscsi import keys, wire
@@ -24,7 +25,7 @@ class Arrived:
     admission: Admission
 
 
-class Entering:
+class Entering(ABC):
     """The login half of a ``Connection``."""
 
     def __init__(self, login: Login) -> None:
@@ -93,9 +94,9 @@ class Entering:
         if not success:
             self._end(f"login refused with {answer.status:#06x}: {answer.reason}")
 
+    @abstractmethod
     def _happened(self, event: Knock | Arrived) -> None:
         """Somebody must answer this before anything else is parsed."""
-        raise NotImplementedError
 
     def _end(self, reason: str) -> None:
         self.ended = self.ended or reason

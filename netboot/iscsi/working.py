@@ -5,6 +5,7 @@ decided is decided on the loop, when the worker is done, by what is so then. Mus
 task that was aborted meanwhile.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +22,9 @@ class Working(Ending):
 
     _volumes: Mapping[int, Any]  #: by LUN field
 
+    @abstractmethod
     def perform(self, task: Task, volume: Any, action: Action, taken: int) -> None:
         """Do what a command wants; ``taken`` is what it took of the initiator's data."""
-        raise NotImplementedError
 
     def look(self, task: Task, volume: Any, action: Compare | Merge | Verify, taken: int) -> None:
         """Read the range of an action, perhaps in a worker; then decide, on the loop."""

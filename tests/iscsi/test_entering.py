@@ -5,28 +5,11 @@ from typing import Any
 
 import pytest
 
-from netboot.iscsi.engine import Connection
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.session import Task
 from netboot.iscsi.wire import NO_TAG
-from netboot.model import Admission, Knock, Portal
-
-NAME, TARGET = "iqn.a:b", "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
-WELCOME = Admission(0, "52:54:00:12:34:56", TARGET)
-LOGIN = (f"InitiatorName={NAME}", f"TargetName={TARGET}", "SessionType=Normal")
-DISCOVERY = (f"InitiatorName={NAME}", "SessionType=Discovery")
-
-
-def connection() -> Connection:
-    return Connection("10.0.0.9", (Portal("10.0.0.1", 3260),), lambda n: bytes(n))
-
-
-def feed(engine: Connection, data: bytes) -> list[Any]:
-    return engine.receive(memoryview(bytearray(data)))
-
-
-def sent(engine: Connection) -> bytes:
-    return b"".join(map(bytes, engine.data_to_send()))
+from netboot.model import Admission, Knock
+from tests.iscsi.test_engine import LOGIN, NAME, WELCOME, connection, feed, sent
 
 
 def test_the_first_answer_echoes_what_edk2_compares(initiator: Any, pdus: Any) -> None:
