@@ -4,15 +4,19 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from netboot.disks.supervisor import Supervisor
+from netboot.errors import NetbootError
 from netboot.model import Admission, DiskSpec, Knock, Lun, Portal
 
 NAME = "iqn.2026-11.lab.netboot:bench"
+#: Runs tgtadm with these words.
+Tell: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,11 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def tgt(
-    folder: Path, units: dict[str, Path], *words: str, kind: str = "rdwr", name: str = "tgt"
-) -> AsyncIterator[Server]:
-    """Debian's tgt with a target for each file."""
+async def tgtd(folder: Path, *words: str) -> AsyncIterator[tuple[int, int, Tell]]:
+    """Debian's tgt without targets: its port, its process, and what to tell it with."""
     folder.mkdir()
     port = free_port()
+    # A control socket of its own, so that no other tgtd of this machine is met.
     environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
 
     def tell(*words: str) -> None:
@@ -82,28 +85,41 @@ async def tgt(
             env=environment,
         )
         try:
-            for attempt in range(100):
+            for _ in range(100):
                 try:
                     tell("--op", "show", "--mode", "sys")
                     break
                 except subprocess.CalledProcessError:
-                    if attempt == 99:
-                        raise
                     await asyncio.sleep(0.1)
-            for number, (unit, path) in enumerate(units.items(), 1):
-                tid = str(number)
-                target = ["--mode", "target", "--tid", tid]
-                tell("--op", "new", *target, "-T", f"{NAME}:{unit}")
-                for digest in ("HeaderDigest", "DataDigest"):  # as the initiator likes
-                    value = ["--name", digest, "--value", "None,CRC32C"]
-                    tell("--op", "update", *target, *value)
-                new = ["--op", "new", "--mode", "logicalunit", "--tid", tid, "--lun", "1"]
-                tell(*new, "-b", str(path), "--bstype", kind)
-                tell("--op", "bind", *target, "-I", "ALL")
-            yield Server(name, port, (server.pid,), 1)
+            else:
+                raise NetbootError("tgtd does not answer")
+            yield port, server.pid, tell
         finally:
             server.kill()
             await server.wait()
+
+
+def export(tell: Tell, number: int, name: str, path: Path, kind: str = "rdwr") -> None:
+    """A target of tgt with one unit, LUN 1, for everybody; ``number`` counts from 1."""
+    target = ["--mode", "target", "--tid", str(number)]
+    tell("--op", "new", *target, "-T", name)
+    unit = ["--mode", "logicalunit", "--tid", str(number), "--lun", "1"]
+    tell("--op", "new", *unit, "-b", str(path), "--bstype", kind)
+    tell("--op", "bind", *target, "-I", "ALL")
+
+
+@asynccontextmanager
+async def tgt(
+    folder: Path, units: dict[str, Path], *words: str, kind: str = "rdwr", name: str = "tgt"
+) -> AsyncIterator[Server]:
+    """tgt with a target for each file."""
+    async with tgtd(folder, *words) as (port, pid, tell):
+        for number, (unit, path) in enumerate(units.items(), 1):
+            export(tell, number, f"{NAME}:{unit}", path, kind)
+            for digest in ("HeaderDigest", "DataDigest"):  # as the initiator likes
+                value = ["--name", digest, "--value", "None,CRC32C"]
+                tell("--op", "update", "--mode", "target", "--tid", str(number), *value)
+        yield Server(name, port, (pid,), 1)
 
 
 @asynccontextmanager

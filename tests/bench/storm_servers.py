@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +29,7 @@ from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 from netboot.storage import attach as storage
 from netboot.storage.attach import Goldens
+from tests.bench.servers import export, tgtd
 
 IQN = "iqn.2026-11.lab.netboot"
 TARGET = f"{IQN}:%d"
@@ -148,45 +147,14 @@ async def configured(folder: Path, golden: Path, count: int) -> AsyncIterator[Se
 @asynccontextmanager
 async def tgt(folder: Path, copies: Sequence[Path]) -> AsyncIterator[Server]:
     """Debian's tgt as it comes, with a target for each copy."""
-    folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
+    async with tgtd(folder) as (port, pid, tell):
 
-    def tell(*words: str) -> None:
-        command = ["tgtadm", "--lld", "iscsi", *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=20, env=environment)
+        def set_up() -> None:
+            for number, path in enumerate(copies):
+                export(tell, number + 1, TARGET % number, path)
 
-    def set_up() -> None:
-        for number, path in enumerate(copies):
-            tid = str(number + 1)
-            tell("--op", "new", "--mode", "target", "--tid", tid, "-T", TARGET % number)
-            unit = ["--op", "new", "--mode", "logicalunit", "--tid", tid, "--lun", "1"]
-            tell(*unit, "-b", str(path))
-            tell("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
-
-    with (folder / "log").open("wb") as log:
-        server = await asyncio.create_subprocess_exec(
-            *("tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"),
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
-        try:
-            for _ in range(100):
-                try:
-                    tell("--op", "show", "--mode", "sys")
-                    break
-                except subprocess.CalledProcessError:
-                    await asyncio.sleep(0.1)
-            else:
-                raise NetbootError("tgtd does not answer")
-            await asyncio.to_thread(set_up)
-            yield Server("tgt", port, server.pid, 1)
-        finally:
-            server.kill()
-            await server.wait()
+        await asyncio.to_thread(set_up)
+        yield Server("tgt", port, pid, 1)
 
 
 def attach(folder: Path, golden: Path, count: int) -> float:
