@@ -102,6 +102,7 @@ def compiled(name: str) -> Path:
 def stamped(path: Path, size: int = SIZE) -> Path:
     """A file of random bytes in which each block of 4096 begins with its own number."""
     if not path.exists() or path.stat().st_size != size:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as file:
             for chunk in range(0, size // 4096, 256):

@@ -63,6 +63,13 @@ def test_every_workload_of_the_bars_is_there_once() -> None:
     assert {row.answer for row in bench.WORKLOADS} == {0, 4096, 65536, 262144}
 
 
+def test_the_golden_file_is_written_where_no_folder_was_yet(tmp_path: Path) -> None:
+    golden = bench.stamped(tmp_path / "of" / "a" / "clean clone.raw", 2 << 20)
+    data = golden.read_bytes()
+    assert [int.from_bytes(data[at : at + 8], "big") for at in (0, 4096, 511 * 4096)] == [0, 1, 511]
+    assert len(data) == 2 << 20 and len(set(data)) == 256
+
+
 @pytest.mark.interop
 def test_an_io_costs_no_more_of_the_processor_than_it_may(tmp_path: Path) -> None:
     assert shutil.which("tgtd") and shutil.which("cc")
