@@ -7,6 +7,7 @@ somebody has hashed it again.
 
 import json
 import os
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def identity_path(golden: str) -> Path:
 
 
 def write_identity(golden: str, identity: Identity) -> None:
-    """Keep ``identity``, whole or not at all."""
+    """Keep ``identity``, whole or not at all; several may do so at once, each for itself."""
     path = identity_path(golden)
-    new = path.with_name(path.name + ".new")
+    new = path.with_name(f"{path.name}.{threading.get_native_id()}.new")
     with new.open("w") as file:
         json.dump(asdict(identity), file)
         file.flush()

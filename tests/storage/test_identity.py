@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,7 +37,16 @@ def test_the_identity_lies_beside_the_file(image):
         "inode": stat.st_ino,
         "mtime_ns": stat.st_mtime_ns,
     }
-    assert not image.with_name("1.raw.id.new").exists()
+    assert [each.name for each in sorted(image.parent.iterdir())] == ["1.raw", "1.raw.id"]
+
+
+def test_many_who_open_an_image_at_once_for_the_first_time(image):
+    """Seen with a file of one name for all: one renamed what another had just emptied."""
+    identity_path(str(image)).unlink()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            list(pool.map(check, [image] * 8))
+            identity_path(str(image)).unlink()
 
 
 def test_the_same_file_is_accepted(image):
