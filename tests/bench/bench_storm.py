@@ -226,8 +226,9 @@ async def attach(folder: Path, golden: Path, trace: Path, found: Storm, count: i
     found.attached = count
     tries = []
     for _ in range(ROUNDS):
-        tries.append(await asyncio.to_thread(storm_servers.attach, folder / "fresh", golden, count))
-        shutil.rmtree(folder / "fresh")
+        fresh = storm_servers.apart(folder / "fresh")
+        tries.append(await asyncio.to_thread(storm_servers.attach, fresh, golden, count))
+        shutil.rmtree(fresh)
     found.attach = sorted(tries)[ROUNDS // 2]
     async with (
         storm_servers.ours(folder / "attach", golden) as server,

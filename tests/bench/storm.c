@@ -226,8 +226,9 @@ static void begin(Client *c, int slot, double t)
 	p[0] = 0x01; p[9] = lun;
 	p[1] = 0x80 | (s->kind == 'R' ? 0x41 : s->kind == 'W' ? 0x21 : 0x01);
 	be32(p + 16, slot); be32(p + 20, bytes); be32(p + 24, c->cmd_sn++); be32(p + 28, c->exp_stat_sn);
-	p[32] = s->kind == 'R' ? 0x88 : s->kind == 'W' ? 0x8a : 0x35;
-	if (s->kind != 'F') { be32(p + 38, s->block); be32(p + 42, s->blocks); }
+	/* Ten bytes while the address fits, as iPXE, EDK2 and Linux do: a trace has no larger one. */
+	p[32] = s->kind == 'R' ? 0x28 : s->kind == 'W' ? 0x2a : 0x35;
+	if (s->kind != 'F') { be32(p + 34, s->block); p[39] = s->blocks >> 8; p[40] = s->blocks; }
 	if (body) memcpy(p + BHS, payload + (s->block % 64) * 512, body);
 	if (s->kind == 'R') read_bytes += bytes; else write_bytes += bytes;
 	c->step[slot] = c->next++;
@@ -410,7 +411,7 @@ static void read_trace(const char *path)
 	if (!file) die(path, -1);
 	for (int room = 0; fscanf(file, " %c %u %u %u %u", &s.kind, &s.block, &s.blocks, &s.think, &s.after) == 5;) {
 		if (step_count == room) steps = realloc(steps, (room = room ? room * 2 : 4096) * sizeof *steps);
-		if (!steps || s.blocks * 512ull > sizeof payload * 32ull) die("a step too large", step_count);
+		if (!steps || s.blocks > 65535) die("a step too large", step_count);
 		steps[step_count++] = s;
 	}
 	fclose(file);
