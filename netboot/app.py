@@ -52,6 +52,7 @@ from netboot.service.measures import Measures
 from netboot.service.overview import Overview
 from netboot.service.sight import Sight
 from netboot.service.vault import Vault
+from netboot.service.warming import Warmer
 from netboot.state.store import Store
 from netboot.tftp.server import TftpServer
 
@@ -139,6 +140,9 @@ class Service:
             self._disks.leave if self._leave_disks else self._disks.stop
         )
 
+        self._warmer = Warmer(settings.iscsi.prefetch)
+        await self._open(self._warmer)
+
         # The servers; DHCP at the end.
         if settings.dns.enabled:
             zone = Zone(site.domain, site.address, self._names)
@@ -201,7 +205,9 @@ class Service:
     def _begin_boot(self, mac: str) -> None:
         profile = profiles.assign(mac, self.site).profile
         if profile is not None:
-            self._ledger.begin_boot(mac, profile.image, profile.overlay)
+            named = mac, profile.image, profile.overlay
+            self._ledger.begin_boot(*named)
+            self._warmer.boots(profile.image, lambda: self._ledger.golden_of(*named))
 
     def _admit(self, knock: Knock) -> Admission:
         """The answer to the disk process; nobody gets in while their disk is thrown away."""

@@ -150,6 +150,12 @@ class IscsiSection(Section):
         "A reload takes it over.",
         examples=[SessionLimits().client],
     )
+    prefetch: bool = Field(
+        default=True,
+        description="Read ahead what a boot from its image needs and is not in memory, as far as "
+        "earlier boots have shown it, when a machine asks for its address.",
+        examples=[True],
+    )
     chap: ChapModes = Field(
         default=ChapMode.OFF,
         description="What machines prove when they log in. chap: each has a secret, which we make "

@@ -24,6 +24,7 @@ import pytest
 from netboot import app, config
 from netboot.errors import ConfigError
 from netboot.state.store import Store
+from netboot.storage.prefetch import keep
 
 MAC = "52:54:00:12:34:56"
 STRANGER = "52:54:00:99:99:99"
@@ -350,6 +351,29 @@ def test_a_boot_is_followed_from_firmware_on(world: World) -> None:
         assert discover(world, MAC, 2, 7) == ["192.168.77.21", "snponly.efi"]
         assert running.get(f"/api/v1/clients/{MAC}")["overlay"]["generation"] == 1
         assert f"ws1 ({MAC}): offered after" in running.words
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_first_discover_of_a_storm_brings_the_image_into_memory(
+    world: World, wanted: bool
+) -> None:
+    if not wanted:
+        world.change("[tftp]", "[iscsi]\nprefetch = false\n[tftp]")
+    golden = world.state / "images" / "debian" / "1.raw"
+    size = golden.stat().st_size
+    keep(str(golden), size, [2, 0, 1, 3] * 2)  # a boot had needed it
+    with golden.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with world.service() as running:
+        assert discover(world, MAC, 1)[0] == "192.168.77.21"
+        if wanted:
+            running.wait_for("image debian: read ahead 4 MiB of the 4 that a boot needs")
+        ask = ["curl", "-sf", f"http://{OURS}:8080/metrics"]
+        told = world.inside(world.server, *ask).stdout
+        assert f"netboot_prefetch_bytes_total {size if wanted else 0}\n" in told
+    assert ("read ahead" in running.words) is wanted
 
 
 @pytest.mark.interop

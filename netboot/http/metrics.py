@@ -80,6 +80,7 @@ class Figures:
     disks: Sequence[Counters] = ()
     disk_process: bool = False  #: it answers
     restarts: int = 0  #: of the disk process, that nobody asked for
+    prefetched: int = 0  #: bytes of images
     refused: Mapping[int, int] = field(default_factory=dict)  #: logins, by status
     room: tuple[int, int] | None = None  #: bytes free, and in all, where the state is
     dhcp: Mapping[str, int] | None = None
@@ -271,6 +272,11 @@ METRICS: tuple[Metric, ...] = (
         "disk_process_restarts",
         "Disk processes that died and were replaced.",
         _value(lambda f: f.restarts),
+    ),
+    _counter(
+        "prefetch_bytes",
+        "Bytes of images that were read ahead for machines which were about to boot.",
+        _value(lambda f: f.prefetched),
     ),
     _counter(
         "disk_sessions", "Sessions that logged in to a machine's disk.", _disk("sessions"), "mac"

@@ -53,6 +53,13 @@ class Ledger:
         """The version that an older overlay stands on."""
         return self._store.version(image, number)
 
+    def golden_of(self, mac: str, image: str, mode: OverlayMode) -> str | None:
+        """The golden file that a client is about to boot from; None when there is none."""
+        overlay = self._store.overlay(mac, image, mode)
+        version = self._store.version(image, overlay.version) if overlay else None
+        version = version or self._store.latest(image)
+        return version.path if version else None
+
     def overlay_of(self, mac: str, image: str, mode: OverlayMode) -> Overlay:
         """A client's overlay; when it has none, one over the latest version, remembered.
 

@@ -19,6 +19,7 @@ from netboot.http.server import HttpServer
 from netboot.http.views import Health
 from netboot.model import Lease, LeaseState
 from netboot.service.overview import Overview
+from netboot.service.warming import Warmer
 from netboot.tftp.server import TftpServer
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Measures:
 
     def figures(self) -> Figures:
         """Everything, now."""
-        http = self._part(HttpServer)
+        http, warmer = self._part(HttpServer), self._part(Warmer)
         tftp, dns, dhcp = self._part(TftpServer), self._part(DnsServer), self._part(DhcpServer)
         return Figures(
             release=__version__,
@@ -55,6 +56,7 @@ class Measures:
             disk_process=self.disks.alive(),
             restarts=self.disks.restarts,
             refused=dict(self.refused),
+            prefetched=warmer.fetched if warmer else 0,
             room=self._room(),
             dhcp=dhcp.counters if dhcp else None,
             tftp=asdict(tftp.counters) if tftp else None,

@@ -11,13 +11,13 @@ recovers much of one: call it in a worker thread.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from netboot.errors import ImageError
 from netboot.model import DiskSpec
-from netboot.storage import qcow2
+from netboot.storage import prefetch, qcow2
 from netboot.storage.disk import Buffer, Disk
 from netboot.storage.files import open_overlay
 from netboot.storage.filters import Filter
@@ -55,7 +55,10 @@ class Goldens:
                 users.append(golden)
             else:
                 users.append(users[0])
-            return users[-1]
+            golden = users[-1]
+            lesson = golden.lesson()
+        self._keep(golden, lesson)
+        return golden
 
     def give_back(self, golden: Golden) -> None:
         """Close it with its last user."""
@@ -63,10 +66,17 @@ class Goldens:
             key = _key(golden.path, golden.stat)
             users = self._open[key]
             users.remove(golden)
+            lesson = golden.lesson(ending=golden not in users)
             if golden not in users:
                 golden.close()
             if not users:
                 del self._open[key]
+        self._keep(golden, lesson)
+
+    @staticmethod
+    def _keep(golden: Golden, lesson: Sequence[int]) -> None:
+        if lesson:
+            prefetch.keep(golden.path, golden.size, lesson)
 
 
 _Key: TypeAlias = tuple[str, int, int]

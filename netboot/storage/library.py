@@ -27,6 +27,7 @@ from netboot.model import Overlay, Version
 from netboot.storage import locks, qcow2
 from netboot.storage.convert import Progress, digest_of, to_raw
 from netboot.storage.identity import Identity, identity_path, write_identity
+from netboot.storage.prefetch import learned_path
 from netboot.storage.recipe import NAME, load_recipe, run_recipe
 
 _LOCK, _BUILD_LOG = ".lock", "build.log"
@@ -135,6 +136,7 @@ class Library:
         self._catalog.remove_version(name, number)
         path.unlink(missing_ok=True)
         identity_path(version.path).unlink(missing_ok=True)
+        learned_path(version.path).unlink(missing_ok=True)
         if not self._catalog.versions(name):
             self._clear(name)
 

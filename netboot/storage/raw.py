@@ -33,6 +33,10 @@ PIECE = 32 << 10
 #: could it go within them, and then one read waits for the disk.
 REGION_BITS = 20
 TRUST = 0.1
+#: A boot, for whoever wants to know what it needs (``prefetch``): the regions asked for in so
+#: many seconds after the first one, and no more than so many.
+BOOT = 300.0
+MOST_NEEDED = 512
 
 
 def fault_of(problem: OSError) -> Fault:
@@ -103,6 +107,9 @@ class Golden:
         self._seen = (0, 0)  #: the range that was last found in memory
         #: Until when a region counts as in memory, or (below 0) as not.
         self._known: dict[int, float] = {}
+        self._needed: list[int] = []  #: regions, as a boot first asked for them
+        self._boot_ends = 0.0
+        self._told = False
 
     def space(self) -> None:
         """It takes none of its own."""
@@ -127,11 +134,27 @@ class Golden:
 
     def _survey(self, region: int, now: float) -> bool:
         """Find out of a whole region, and keep it in mind."""
+        if region not in self._known:
+            self._learn(region, now)
         begin = region << REGION_BITS
         size = min(1 << REGION_BITS, self.size - begin)
         found = self._honest and self.resident(begin, size)
         self._known[region] = now + TRUST if found else -(now + TRUST)
         return found
+
+    def _learn(self, region: int, now: float) -> None:
+        if not self._needed:
+            self._boot_ends = now + BOOT
+        if now < self._boot_ends and len(self._needed) < MOST_NEEDED:
+            self._needed.append(region)
+
+    def lesson(self, *, ending: bool = False) -> Sequence[int]:
+        """The regions that the first boot needed, in order: once, when it is over, or nothing more
+        will come. Else nothing."""
+        if self._told or not self._needed or not (ending or monotonic() > self._boot_ends):
+            return ()
+        self._told = True
+        return tuple(self._needed)
 
     def resident(self, offset: int, length: int) -> bool:
         if self._honest:

@@ -45,6 +45,7 @@ ALL = Figures(
     disks=(DISK,),
     disk_process=True,
     restarts=6,
+    prefetched=1 << 20,
     refused={0x0202: 2, 0x0301: 1, 0x0999: 4},
     room=(100, 1 << 40),
     dhcp={"received": 9, "offers": 2, "acks": 3, "garbage": 1, "foreign": 1},
@@ -152,6 +153,7 @@ def test_disks_and_overlays() -> None:
     assert values == [1, 2, 1024, 3, 4096, 4, 5]
     assert found["netboot_disk_process_up"] == 1
     assert found["netboot_disk_process_restarts_total"] == 6
+    assert found["netboot_prefetch_bytes_total"] == 1 << 20
     well, ill = (f"{{image=debian,mac={each.mac},mode={each.mode}}}" for each in (WELL, ILL))
     assert found[f"netboot_overlay_allocated_bytes{well}"] == 8192
     assert found[f"netboot_overlay_trouble{well}"] == 0

@@ -75,6 +75,17 @@ def test_a_persistent_client_keeps_its_version(store: Store, book: Ledger, tmp_p
     assert latest and latest.number == 2
 
 
+def test_what_a_client_is_about_to_boot_from(store: Store, book: Ledger, tmp_path: Path) -> None:
+    assert book.golden_of(A, "debian", KEPT) is None
+    first = golden(store, tmp_path)
+    assert book.golden_of(A, "debian", KEPT) == first.path
+    assert store.overlays() == []  # who asks begins none
+    book.overlay_of(A, "debian", KEPT)
+    second = golden(store, tmp_path, 2)
+    assert book.golden_of(A, "debian", KEPT) == first.path
+    assert book.golden_of(B, "debian", KEPT) == second.path
+
+
 def test_an_ephemeral_client_is_fresh_and_up_to_date_at_each_boot(
     store: Store, book: Ledger, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from netboot.model import Counters, Host, Lease, LeaseState, OverlayMode, Profil
 from netboot.service.ledger import Ledger
 from netboot.service.measures import Measures
 from netboot.service.overview import Overview
+from netboot.service.warming import Warmer
 from netboot.state.store import Store
 from netboot.tftp.server import TftpServer
 
@@ -71,9 +72,16 @@ def test_what_there_is_without_any_server(store: Store, tmp_path: Path) -> None:
     assert [row.mac for row in figures.disks] == [A, B]
     assert (figures.disk_process, figures.restarts) == (True, 3)
     assert (figures.dhcp, figures.tftp, figures.dns, figures.http) == (None,) * 4
+    assert figures.prefetched == 0
     assert figures.room is not None
     assert 0 < figures.room[0] <= figures.room[1]
     assert render(figures)
+
+
+def test_what_was_read_ahead(store: Store, tmp_path: Path) -> None:
+    warmer = Warmer(True)
+    warmer.fetched = 5 << 20
+    assert measures(store, tmp_path, parts=[warmer]).figures().prefetched == 5 << 20
 
 
 def test_leases_by_what_they_are_now(store: Store, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from netboot.state.store import Store
 from netboot.storage import library as library_module
 from netboot.storage.attach import attach
 from netboot.storage.library import Library, quiet
+from netboot.storage.prefetch import learned_path
 
 CONTENT = os.urandom(5000)
 WHOLE = CONTENT + bytes(120)
@@ -168,7 +169,8 @@ def test_a_library_that_cannot_be_written_to(tmp_path, store, source):
 
 
 def test_remove(library, source):
-    library.add("debian", source)
+    golden = library.add("debian", source).path
+    learned_path(golden).write_text("what its boots need")
     library.remove("debian", 1)
     assert library.list() == []
     assert not (library.root / "debian").exists()
