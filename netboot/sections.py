@@ -150,7 +150,7 @@ class IscsiSection(Section):
         "A reload takes it over.",
         examples=[SessionLimits().client],
     )
-    prefetch: bool = Field(
+    prefetch: Switch = Field(
         default=True,
         description="Read ahead what a boot from its image needs and is not in memory, as far as "
         "earlier boots have shown it, when a machine asks for its address.",
