@@ -30,6 +30,8 @@ from typing import Any
 
 from netboot.errors import NetbootError
 from netboot.lab.run import borrow
+from netboot.service.warming import Warmer
+from netboot.storage.prefetch import learned_path
 from tests.bench import storm_servers, storm_trace
 from tests.bench.storm_figures import Run, Storm, bars, held, page, percentile, rows
 from tests.bench.storm_record import record
@@ -46,6 +48,8 @@ CLIENTS = (1, 16, 64, 256, 1000)
 COLD_CLIENTS = 64
 #: So few clients boot in a breath, which says little: three times, and the median counts.
 SHORT = 16
+#: Bytes and reads a second of a slow disk: a hard disk of a laptop.
+SLOW = (80 << 20, 120)
 #: Seconds that a firmware needs at least from its DISCOVER to its first block.
 HEAD_START = 1.0
 #: Seconds of any one storm.
@@ -111,19 +115,21 @@ async def storm(
 
 
 async def run(
-    server: Server, trace: Path, clients: int, golden: Path, ahead: Sequence[tuple[int, int]] = ()
+    server: Server, trace: Path, clients: int, golden: Path, *, ahead: bool = False
 ) -> Run:
-    """One storm, measured; ``ahead`` is read ahead as long before as a firmware needs."""
+    """One storm, measured; ``ahead``: a DISCOVER of its first client was seen as long before as a
+    firmware needs from there to its first block."""
     memory = server.memory()
     async with storm(server, trace, clients, f"golden={golden}") as here:
         idle = server.memory()
-        if ahead:
-            await asyncio.to_thread(storm_servers.read_ahead, golden, ahead)
-            await asyncio.sleep(HEAD_START)
+        warmer = Warmer(ahead)
+        warmer.boots("storm", lambda: str(golden))
+        await asyncio.sleep(HEAD_START if ahead else 0.0)
         cpu, disk = server.cpu(), server.disk()
         counting = asyncio.create_task(_most_threads(server))
         told = await here.boot()
         counting.cancel()
+        await warmer.stop()
         cpu, disk = server.cpu() - cpu, server.disk() - disk
         busy = server.memory()
         return Run(
@@ -175,18 +181,37 @@ def tell(found: Storm, one: Run) -> None:
     print(rows([one]).splitlines()[-1], flush=True)
 
 
-async def cold(
-    folder: Path, golden: Path, trace: Path, steps: Sequence[Step], found: Storm
-) -> None:
-    """Ours, with nothing of the image in memory."""
-    learned = storm_trace.ranges(steps, near=1 << 16)
-    for clients, early in ((1, ()), (COLD_CLIENTS, ()), (COLD_CLIENTS, learned)):
-        storm_servers.forget(golden)
-        async with storm_servers.ours(folder / "cold", golden) as server:
-            one = await run(server, trace, clients, golden, early)
-        found.cold.append(one)
-        print(rows([one]).splitlines()[-1], flush=True)
-        shutil.rmtree(folder / "cold")
+async def cold(folder: Path, golden: Path, trace: Path, found: Storm) -> None:
+    """Ours, with nothing of the image in memory; what the first boot needs is what is learned."""
+    learned_path(str(golden)).unlink(missing_ok=True)
+    for clients, ahead in ((1, False), (COLD_CLIENTS, False), (COLD_CLIENTS, True)):
+        found.cold.append(await chill(folder, golden, trace, clients, ahead))
+    try:
+        with storm_servers.slow_reads(golden, *SLOW) as slowed:
+            for ahead in (False, True):
+                one = await chill(folder, golden, trace, COLD_CLIENTS, ahead, slowed)
+                found.slow.append(one)
+    except NetbootError as error:
+        print(f"no slow disk: {error}", flush=True)
+
+
+async def chill(
+    folder: Path,
+    golden: Path,
+    trace: Path,
+    clients: int,
+    ahead: bool,
+    slowed: Callable[[int], None] | None = None,
+) -> Run:
+    """One storm on a cold cache."""
+    storm_servers.forget(golden)
+    async with storm_servers.ours(folder / "cold", golden) as server:
+        for pid in (server.pid, os.getpid()) if slowed is not None else ():
+            slowed(pid)
+        one = await run(server, trace, clients, golden, ahead=ahead)
+    print(rows([one]).splitlines()[-1], flush=True)
+    shutil.rmtree(folder / "cold")
+    return one
 
 
 async def stalls(folder: Path, golden: Path, found: Storm) -> None:
@@ -312,7 +337,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> Storm:
         "attach": lambda: attach(folder, golden, trace, found, 1000),
         "logins": lambda: logins(folder, golden, trace, found),
         "stalls": lambda: stalls(folder, golden, found),
-        "cold": lambda: cold(folder, golden, trace, steps, found),
+        "cold": lambda: cold(folder, golden, trace, found),
         "warm": lambda: warm(folder, golden, trace, steps, found, counts, options.rival),
     }
     for name, part in parts.items():

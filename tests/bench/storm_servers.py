@@ -5,8 +5,8 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -249,10 +249,36 @@ def forget(golden: Path) -> None:
     raise NetbootError(f"{golden}: stays in memory; does somebody use it?")
 
 
-def read_ahead(golden: Path, ranges: Iterable[tuple[int, int]]) -> None:
-    """Ask the kernel for what a boot reads."""
-    with golden.open("rb") as file:
-        for begin, length in ranges:
-            for at in range(begin, begin + length, CHUNK):
-                size = min(CHUNK, begin + length - at)
-                os.posix_fadvise(file.fileno(), at, size, os.POSIX_FADV_WILLNEED)
+# A slow disk.
+
+BLKIO = Path("/sys/fs/cgroup/blkio")
+
+
+@contextmanager
+def slow_reads(file: Path, bytes_second: int, reads_second: int) -> Iterator[Callable[[int], None]]:
+    """A way to have the kernel slow down what processes read from the disk that a file is on, also
+    by reading ahead (block I/O controller, cgroup-v1/blkio-controller.rst); NetbootError.
+    """
+    group = BLKIO / f"netboot-storm-{os.getpid()}"
+    number = file.stat().st_dev
+    name = f"{os.major(number)}:{os.minor(number)}"
+    device = Path("/sys/dev/block") / name
+    if (device / "partition").exists():
+        name = (device.resolve().parent / "dev").read_text().strip()
+
+    def join(pid: int) -> None:
+        (group / "cgroup.procs").write_text(str(pid))
+
+    try:
+        group.mkdir()
+        try:
+            (group / "blkio.throttle.read_bps_device").write_text(f"{name} {bytes_second}")
+            (group / "blkio.throttle.read_iops_device").write_text(f"{name} {reads_second}")
+            yield join
+        finally:
+            for pid in (group / "cgroup.procs").read_text().split():
+                with suppress(OSError):
+                    (BLKIO / "cgroup.procs").write_text(pid)
+            group.rmdir()
+    except OSError as problem:
+        raise NetbootError(f"{problem.filename}: {problem.strerror}") from problem

@@ -77,6 +77,14 @@ def test_the_cold_cache() -> None:
     assert not of(figures.bars(found), "neighbour").holds
 
 
+def test_reading_ahead_is_a_gain_on_a_slow_disk() -> None:
+    found = storm()
+    found.slow = [FEW, replace(FEW, seconds=2.9)]
+    assert of(figures.bars(found), "slow disk").holds
+    found.slow[1] = replace(FEW, seconds=3.1)
+    assert not of(figures.bars(found), "slow disk").holds
+
+
 def test_a_storm_of_nothing_has_no_bars() -> None:
     assert figures.bars(storm()) == []
 
@@ -98,6 +106,8 @@ def test_every_row_has_as_many_cells_as_the_head() -> None:
 def test_the_page_tells_all_that_was_measured() -> None:
     found = storm(FEW, MANY, RIVAL)
     found.cold = [FEW, FEW, FEW]
+    assert "slow" not in figures.page(found, [])
+    found.slow = [FEW, replace(FEW, seconds=2.25)]
     found.stall, found.stall_cold = 0.001, 0.02
     found.attach, found.arrived, found.attached = 0.75, 1.25, 1000
     found.logins = {10: 0.001, 2000: 0.0015}
@@ -110,6 +120,7 @@ def test_the_page_tells_all_that_was_measured() -> None:
         "0.75 s",
         "1.25 s",
         "all, read ahead",
+        "| 2.2 s |",
     ):
         assert words in text
     assert "cold cache" not in figures.page(storm(FEW), [])
