@@ -168,9 +168,8 @@ class Service:
                     self._engine,
                     site.interface,
                     site.address.ip,
-                    persist=lambda lease: self._store.save_leases([lease]),
+                    persist=self._store.save_leases,
                     publish=self._sight.publish,
-                    persist_many=self._store.save_leases,
                     clock=self._clock,
                 )
             )

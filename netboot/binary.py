@@ -15,7 +15,9 @@ uses the record.
 """
 
 import struct
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_type_hints
 
 from netboot.errors import WireError
@@ -41,6 +43,10 @@ def record(cls: type[T]) -> type[T]:
     hints = get_type_hints(made, include_extras=True)
     codes = "".join(hints[field.name].__metadata__[0] for field in fields(made))  # type: ignore[arg-type]
     made.LAYOUT = struct.Struct(">" + codes)  # type: ignore[attr-defined]
+    names = tuple(field.name for field in fields(made))  # type: ignore[arg-type]
+    made.NAMES = names  # type: ignore[attr-defined]
+    # dataclasses.astuple copies each value deeply, which took longer than all the rest.
+    made.VALUES = staticmethod(_values(names))  # type: ignore[attr-defined]
     return made
 
 
@@ -56,11 +62,17 @@ def unpack(cls: type[T], data: bytes | bytearray | memoryview, offset: int = 0) 
         raise WireError(
             f"{cls.__name__} needs {layout.size} bytes, {max(0, len(data) - offset)} are there"
         )
-    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    names: tuple[str, ...] = cls.NAMES  # type: ignore[attr-defined]
     return cls(**dict(zip(names, layout.unpack_from(data, offset), strict=True)))
 
 
 def pack(value: Any) -> bytes:
     """The bytes of a record; ``struct.error`` when a number does not fit, which is our bug."""
     layout: struct.Struct = value.LAYOUT
-    return layout.pack(*astuple(value))
+    return layout.pack(*value.VALUES(value))
+
+
+def _values(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """A record's values in their order."""
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda value: (get(value),)

@@ -26,6 +26,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("*.server", 4),
     ("netboot.disks.supervisor", 4),
     ("netboot.dhcp.link", 4),
+    ("netboot.dhcp.keeper", 4),
     ("netboot.tftp.link", 4),
     ("netboot.tftp.crowd", 4),
     ("netboot.iscsi.peer", 4),

@@ -53,3 +53,12 @@ def test_a_record_has_no_room_for_other_attributes() -> None:
 @given(st.binary(min_size=21, max_size=21))
 def test_every_drawing_comes_back(data: bytes) -> None:
     assert pack(unpack(Drawing, data)) == data
+
+
+def test_a_drawing_of_one_field() -> None:
+    @record
+    class Single:
+        word: U32
+
+    assert pack(Single(word=7)) == b"\0\0\0\7"
+    assert unpack(Single, b"\0\0\0\7") == Single(word=7)

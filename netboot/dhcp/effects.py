@@ -27,7 +27,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Make ``lease`` durable, before anything that follows."""
+    """Make ``lease`` durable, before any Send and Publish that follows."""
 
     lease: Lease
 

@@ -20,16 +20,20 @@ _FRAMES_A_WAKEUP = 256
 #: Without its checksum's value and its addresses, which follow; and UDP's.
 _IP_HEADER, _UDP_HEADER = struct.Struct("!BBHHHBBH"), struct.Struct("!HHHH")
 
-#: Classic BPF for "IPv4, UDP, not a fragment, from port 67": how another DHCP server is noticed
-#: without a copy of all that the interface receives. (code, jump if true, jump if false, operand)
+#: Classic BPF for "IPv4, UDP, not a fragment, from port 67, op 2": how another DHCP server is
+#: noticed without a copy of all that the interface receives. A relay's port is 67 too: without
+#: the op, all that it forwards to us came here as well, and the engine was asked twice.
+#: (code, jump if true, jump if false, operand)
 _FROM_A_DHCP_SERVER = (
     (0x30, 0, 0, 23),  # protocol
-    (0x15, 0, 6, 17),  # UDP, else drop
+    (0x15, 0, 8, 17),  # UDP, else drop
     (0x28, 0, 0, 20),  # flags and fragment offset
-    (0x45, 4, 0, 0x1FFF),  # a later fragment: drop
+    (0x45, 6, 0, 0x1FFF),  # a later fragment: drop
     (0xB1, 0, 0, 14),  # X = length of the IP header
     (0x48, 0, 0, 14),  # source port
-    (0x15, 0, 1, 67),
+    (0x15, 0, 3, 67),
+    (0x50, 0, 0, 22),  # op, the first byte after UDP's header
+    (0x15, 0, 1, 2),
     (0x06, 0, 0, 0xFFFF),
     (0x06, 0, 0, 0),
 )

@@ -1,8 +1,8 @@
 """The sockets of DHCP: UDP 67 and 4011 on one interface, and the link below them.
 
-It reads all that waits in one wake-up, asks the engine about each packet, makes the leases of
-the whole batch durable in one go, and only then sends. No packet, no full disk and no interface
-that went down ever stops it.
+It reads what waits in one wake-up and asks the engine about each packet. A reply that promises
+nothing leaves at once; one with a lease when that is durable, which ``keeper`` sees to for all of
+a wake-up together. No packet, no slow or full disk and no interface that went down ever stops it.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import TypeGuard
+from itertools import groupby
 
 from netboot.dhcp.effects import (
     LIMITED_BROADCAST,
@@ -27,6 +27,7 @@ from netboot.dhcp.effects import (
     Send,
 )
 from netboot.dhcp.engine import Engine
+from netboot.dhcp.keeper import Keeper, Waiting
 from netboot.dhcp.link import Link
 from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent
@@ -34,7 +35,8 @@ from netboot.model import Lease
 
 log = logging.getLogger(__name__)
 
-_PACKETS_A_WAKEUP = 256
+#: Some 5 ms of work, after which the rest of the loop has its turn, and finished leases theirs.
+_PACKETS_A_WAKEUP = 64
 #: linux/in.h; the socket module of Python 3.11 does not name it.
 _IP_PKTINFO = 8
 _RECEIVE_BUFFER = 1 << 20  #: a classroom that is switched on at once
@@ -48,21 +50,21 @@ class DhcpServer:
         engine: Engine,
         interface: str,
         address: IPv4Address,
-        persist: Callable[[Lease], None],
+        persist: Callable[[Sequence[Lease]], None],
         publish: Callable[[BootEvent], None],
         *,
-        persist_many: Callable[[Sequence[Lease]], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``persist`` returns when the lease is durable and raises when it cannot be.
-
-        ``persist_many``, where there is one, does the same for a whole batch at the price of one.
-        """
+        """``persist`` returns when all the leases are durable and raises when none can be; it is
+        called in a thread of its own, once at a time."""
         self._engine = engine
         self._interface = interface
         self._address = address
-        self._persist = persist
-        self._persist_many = persist_many
+        # IP_PKTINFO makes our configured address the source, which clients compare with option
+        # 54, also where the interface has several.
+        info = struct.pack("@i4s4s", 0, address.packed, b"\0" * 4)
+        self._control = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+        self._keeper = Keeper(persist, self._settled)
         self._publish = publish
         self._clock = clock
         self._sockets: dict[int, socket.socket] = {}
@@ -94,6 +96,7 @@ class DhcpServer:
                 self._interface,
                 error.strerror,
             )
+        self._keeper.start()
         for port, opened in self._sockets.items():
             loop.add_reader(opened.fileno(), self._readable, port)
         if self._link is not None:
@@ -102,17 +105,20 @@ class DhcpServer:
         log.info("DHCP %s on %s", self._engine.site.dhcp_mode, self._interface)
 
     async def stop(self) -> None:
-        """Close everything. The leases are durable already."""
+        """Hear no more, answer those whose leases are being written, close everything."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
+        for opened in self._sockets.values():
+            loop.remove_reader(opened.fileno())
         if self._link is not None:
             loop.remove_reader(self._link.arp.fileno())
             loop.remove_reader(self._link.servers.fileno())
+        await self._keeper.stop()
+        if self._link is not None:
             self._link.close()
             self._link = None
         for opened in self._sockets.values():
-            loop.remove_reader(opened.fileno())
             opened.close()
         self._sockets.clear()
 
@@ -155,7 +161,6 @@ class DhcpServer:
 
     def _readable(self, port: int) -> None:
         now = self._clock()
-        batch: list[list[Effect]] = []
         for _ in range(_PACKETS_A_WAKEUP):
             try:
                 data, peer = self._sockets[port].recvfrom(65535)
@@ -164,19 +169,17 @@ class DhcpServer:
             except OSError as error:
                 self._complain("read", "port %s cannot be read: %s", port, error.strerror)
                 break
-            batch.append(self._ask(data, peer, now, port))
-        self._apply(batch)
+            self._carry(self._ask(data, peer, now, port))
+        self._end()
 
     def _arp_readable(self) -> None:
         if self._link is None:
             return
-        batch = []
         for address, mac in self._link.claims():
             # The machine itself answers too, where one of its programs left its address up.
             if self._engine.probing.get(address, mac) != mac:
-                batch.append(self._engine.probed(address, True, self._clock()))
-        if batch:
-            self._apply(batch)
+                self._carry(self._engine.probed(address, True, self._clock()))
+        self._end()
 
     def _servers_readable(self) -> None:
         if self._link is not None:
@@ -185,7 +188,9 @@ class DhcpServer:
 
     def _tick(self) -> None:
         self._timer = None
-        self._apply([self._engine.tick(self._clock())])
+        for _, effects in groupby(self._engine.tick(self._clock()), _machine):
+            self._carry(list(effects))
+        self._end()
 
     def _ask(self, data: bytes, peer: tuple[str, int], now: float, port: int) -> list[Effect]:
         try:
@@ -197,51 +202,48 @@ class DhcpServer:
 
     # Out
 
-    def _apply(self, batch: Sequence[Sequence[Effect]]) -> None:
-        """Leases of the whole batch first; a reply whose lease is not durable is not sent."""
-        leases = [effect.lease for effects in batch for effect in effects if _keeps(effect)]
-        together = len(leases) > 1 and self._durable_together(leases)
-        for effects in batch:
-            mine = [effect.lease for effect in effects if _keeps(effect)]
-            if together or self._durable(mine):
-                for effect in effects:
-                    self._do(effect)
+    def _carry(self, effects: Sequence[Effect]) -> None:
+        """What one packet led to: at once, or when its leases are durable and what came before
+        it from the same machine is done. A probe never waits: it is no promise, and is timed."""
+        if not effects:
+            return
+        mac = _machine(effects[0])
+        leases = tuple(effect.lease for effect in effects if isinstance(effect, Persist))
+        if not leases and not self._keeper.holds(mac):
+            self._do(effects)
+            return
+        self._do(effect for effect in effects if isinstance(effect, Probe))
+        rest = tuple(effect for effect in effects if not isinstance(effect, Persist | Probe))
+        if not self._keeper.add(Waiting(mac, leases, rest)):
+            self._engine.counters["unpersisted"] += 1
+            self._complain("disk", "the disk is too slow: %s and others are not answered", mac)
+
+    def _end(self) -> None:
+        """Of a wake-up: its leases go to the disk together."""
+        self._keeper.go()
         self._arm()
 
-    def _durable_together(self, leases: Sequence[Lease]) -> bool:
-        """One transaction for all; when it fails, each is tried by itself and says why."""
-        if self._persist_many is None:
-            return False
-        try:
-            self._persist_many(leases)
-        except Exception as error:
-            log.warning("%d leases could not be written together: %s", len(leases), error)
-            return False
-        return True
+    def _settled(self, waiting: Waiting, error: Exception | None) -> None:
+        if error is None:
+            self._do(waiting.effects)
+            return
+        self._engine.counters["unpersisted"] += 1
+        text = "a lease of %s could not be written, and is not acknowledged: %s"
+        expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
+        log.error(text, waiting.mac, error, exc_info=None if expected else error)
 
-    def _durable(self, leases: Sequence[Lease]) -> bool:
-        try:
-            for lease in leases:
-                self._persist(lease)
-        except Exception as error:
-            self._engine.counters["unpersisted"] += 1
-            text = "a lease of %s could not be written, and is not acknowledged: %s"
-            expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
-            log.error(text, leases[0].mac, error, exc_info=not expected)
-            return False
-        return True
-
-    def _do(self, effect: Effect) -> None:
-        match effect:
-            case Send():
-                self._send(effect)
-            case Probe(address=address):
-                self._probe(address)
-            case Publish(event=event):
-                try:
-                    self._publish(event)
-                except Exception:
-                    log.exception("nobody could be told of %s", event)
+    def _do(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect)
+                case Probe(address=address):
+                    self._probe(address)
+                case Publish(event=event):
+                    try:
+                        self._publish(event)
+                    except Exception:
+                        log.exception("nobody could be told of %s", event)
 
     def _send(self, send: Send) -> None:
         address = send.address
@@ -251,13 +253,9 @@ class DhcpServer:
                     self._link.send(send.mac, address, send.port, send.source_port, send.data)
                     return
                 address = LIMITED_BROADCAST  # every client takes that as well
-            # IP_PKTINFO makes our configured address the source, which clients compare with
-            # option 54, also where the interface has several.
-            info = struct.pack("@i4s4s", 0, self._address.packed, b"\0" * 4)
             opened = self._sockets.get(send.source_port)
             if opened is not None:
-                control = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
-                opened.sendmsg([send.data], control, 0, (str(address), send.port))
+                opened.sendmsg([send.data], self._control, 0, (str(address), send.port))
         except OSError as error:
             self._engine.counters["unsent"] += 1
             self._complain("send", "a reply to %s was not sent: %s", send.mac, error.strerror)
@@ -285,8 +283,15 @@ class DhcpServer:
             log.warning(text, *values)
 
 
-def _keeps(effect: Effect) -> TypeGuard[Persist]:
-    return isinstance(effect, Persist)
+def _machine(effect: Effect) -> str:
+    """Whom it concerns."""
+    match effect:
+        case Persist(lease=lease):
+            return lease.mac
+        case Publish(event=event):
+            return event.mac
+        case Send(mac=mac) | Probe(mac=mac):
+            return mac
 
 
 def _why_not(error: OSError, port: int, interface: str) -> str:

@@ -9,7 +9,7 @@ ours: an SQLite file that others may read is closed to them before anything is w
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,26 @@ class Database:
     def _writing(self) -> Iterator[Connection]:
         with self._engine.execution_options(netboot_writes=True).begin() as connection:
             yield connection
+
+    @contextmanager
+    def _plainly(self) -> Iterator[Callable[[str, Sequence[object]], object]]:
+        """One transaction of the driver's own, for what a machine waits for: ``execute`` of SQL
+        with ``?`` for its values. SQLAlchemy's way takes three times as long, and is for all else.
+        """
+        dialect = self._engine.dialect
+        driver: Any = dialect.dbapi
+        mark = "?" if dialect.name == "sqlite" else "%s"
+        pooled = self._engine.raw_connection()
+        try:
+            cursor = pooled.cursor()
+            if dialect.name == "sqlite":
+                cursor.execute("BEGIN IMMEDIATE")
+            yield lambda sql, values: cursor.execute(sql.replace("?", mark), values)
+            cursor.execute("COMMIT")
+        except driver.Error as error:
+            raise NetbootError(f"the database {self._engine.url}: {error}") from error
+        finally:
+            pooled.close()  # which takes back what was not committed
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

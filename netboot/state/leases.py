@@ -4,11 +4,19 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, insert, select
+from sqlalchemy import Row, and_, delete, select
 
 from netboot.model import Lease, LeaseState
 from netboot.state import schema
 from netboot.state.database import Database
+
+#: Every ACK waits for these two, which SQLite and PostgreSQL both take.
+_MOVED = "DELETE FROM lease WHERE mac = ? AND state <> ? AND address <> ?"
+_KEPT = (
+    "INSERT INTO lease (address, mac, expires, state, hostname) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (address) DO UPDATE SET mac = excluded.mac, expires = excluded.expires,"
+    " state = excluded.state, hostname = excluded.hostname"
+)
 
 
 class Leases(Database):
@@ -33,16 +41,15 @@ class Leases(Database):
         A MAC that moves to another address gives its old one up; an address that is given to
         another MAC is taken from the old one.
         """
-        table = schema.lease
-        with self._writing() as connection:
+        with self._plainly() as execute:
             for lease in leases:
-                gone = table.c.address == str(lease.address)
+                address = str(lease.address)
                 if lease.state != LeaseState.DECLINED:
-                    gone |= (table.c.mac == lease.mac) & (
-                        table.c.state != LeaseState.DECLINED.value
-                    )
-                connection.execute(delete(table).where(gone))
-                connection.execute(insert(table).values(**_lease_row(lease)))
+                    execute(_MOVED, (lease.mac, LeaseState.DECLINED.value, address))
+                execute(
+                    _KEPT,
+                    (address, lease.mac, lease.expires, lease.state.value, lease.hostname),
+                )
 
     def forget_leases(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free again."""
@@ -60,13 +67,3 @@ def _lease(row: Row[Any]) -> Lease:
         state=LeaseState(row.state),
         hostname=row.hostname,
     )
-
-
-def _lease_row(lease: Lease) -> dict[str, object]:
-    return {
-        "address": str(lease.address),
-        "mac": lease.mac,
-        "expires": lease.expires,
-        "state": lease.state.value,
-        "hostname": lease.hostname,
-    }

@@ -190,9 +190,8 @@ def _server(service: str, own: Path, files: Path) -> Any:
         engine,
         LINK,
         ADDRESS.ip,
-        persist=lambda lease: store.save_leases([lease]),
+        persist=store.save_leases,
         publish=lambda event: None,
-        persist_many=store.save_leases,
     )
 
 

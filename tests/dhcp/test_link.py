@@ -185,11 +185,13 @@ def test_only_dhcp_servers_pass_the_filter(ends: Any) -> None:
         to_all / UDP(sport=6700, dport=68) / b"nobody",
         fragment / UDP(sport=67, dport=68) / b"a later fragment",
         Ether(src=lan.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="192.168.77.9"),
-        to_all / UDP(sport=67, dport=68) / b"a server",
+        to_all / UDP(sport=67, dport=67) / b"\1 what a relay forwards",
+        to_all / UDP(sport=67, dport=68),
+        to_all / UDP(sport=67, dport=68) / b"\2 a server",
     ):
         far.send(bytes(frame))
     link.servers.settimeout(10)
-    assert next(iter(link.foreign())) == ("192.168.77.9", b"a server")
+    assert next(iter(link.foreign())) == ("192.168.77.9", b"\2 a server")
 
 
 def test_the_hardware_address_is_asked_for_each_time(ends: Any) -> None:
