@@ -354,6 +354,7 @@ async def _serve(service: Service, path: Path) -> int:
         starting.cancel()
     try:
         await starting
+        preflight.freeze_what_is_loaded()
         log.info("ready: %s on %s", service.site.address, service.site.interface)
         code = await ended
         log.info("stopping")

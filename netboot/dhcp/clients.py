@@ -88,4 +88,6 @@ def _architectures(packet: Packet, vendor: str) -> tuple[int, ...]:
 
 def _printable(text: str) -> str:
     """Fit for a log line: what the network sent never moves the cursor."""
+    if text.isprintable():
+        return text[:128]
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:128]

@@ -75,7 +75,7 @@ class Keeper:
         try:
             await asyncio.wait_for(self._idle.wait(), patience)
         except TimeoutError:
-            log.error("the disk did not take %d leases in time", len(self._behind))
+            log.error("the disk did not take the leases of %d machines in time", len(self._behind))
             self._waiting.clear()
         self._jobs.put(None)
         if not self._busy:

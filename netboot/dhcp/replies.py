@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netboot.dhcp.options import Option
-from netboot.dhcp.rules import ACK, NAK, RULES, Audience, Facts, Raw, audience
+from netboot.dhcp.rules import ACK, NAK, RULES, Audience, Facts, Raw, Rule, audience
 from netboot.dhcp.wire import (
     BROADCAST,
     DEFAULT_LIMIT,
@@ -92,20 +92,33 @@ def table() -> str:
 
 
 def _options(facts: Facts) -> Mapping[int, bytes]:
-    who = audience(facts.client)
     wants = facts.client.wants
     found: dict[int, bytes] = {}
-    for rule in RULES:
-        if facts.message == NAK and not rule.refusal:
-            continue
-        if facts.proxy and not rule.proxy:
-            continue
-        if who not in rule.always and (
-            who not in rule.asked or (wants and rule.option.code not in wants)
-        ):
+    for rule, code, always in _RULES[audience(facts.client), facts.message == NAK, facts.proxy]:
+        if not always and wants and code not in wants:
             continue
         value = rule.value(facts)
         if value is not None:
             raw = isinstance(value, Raw)
-            found[rule.option.code] = bytes(value) if raw else rule.option.encode(value)
+            found[code] = bytes(value) if raw else rule.option.encode(value)
     return found
+
+
+def _rules(who: Audience, refused: bool, proxy: bool) -> tuple[tuple[Rule, int, bool], ...]:
+    """What ``who`` may be told, the option's code, and whether also unasked."""
+    return tuple(
+        (rule, rule.option.code, who in rule.always)
+        for rule in RULES
+        if (who in rule.always or who in rule.asked)
+        and (rule.refusal or not refused)
+        and (rule.proxy or not proxy)
+    )
+
+
+#: ``RULES`` by who asks, whether it is refused, and whether we are a proxy.
+_RULES = {
+    (who, refused, proxy): _rules(who, refused, proxy)
+    for who in Audience
+    for refused in (False, True)
+    for proxy in (False, True)
+}

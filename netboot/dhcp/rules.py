@@ -116,10 +116,10 @@ def _vendor(facts: Facts) -> dict[int, bytes] | None:
     ask port 4011. A proxy's offer to UEFI must be just that, for the same file drops a proxy's
     offer that has 43: its counter is looked at before it is first raised.
     """
-    asked: dict[int, bytes] = Option.VENDOR.get(facts.request.options, dict) or {}
-    found: dict[int, bytes] = {}
     if not facts.bootable:
         return None
+    asked: dict[int, bytes] = Option.VENDOR.get(facts.request.options, dict) or {}
+    found: dict[int, bytes] = {}
     if not facts.proxy or audience(facts.client) is Audience.BIOS:
         found[Pxe.DISCOVERY_CONTROL.code] = Pxe.DISCOVERY_CONTROL.encode(_USE_BOOT_FILE)
     if facts.boot_service and Pxe.BOOT_ITEM.code in asked:

@@ -82,13 +82,7 @@ class DhcpServer:
         self._check_address()
         loop = asyncio.get_running_loop()
         try:
-            for port in (SERVER_PORT, PXE_PORT):
-                self._sockets[port] = self._open(port)
-        except ConfigError:
-            await self.stop()
-            raise
-        try:
-            self._link = Link(self._interface, self._address)
+            self._link = Link(self._interface, self._address)  # loads scapy: before anybody asks
         except OSError as error:
             log.warning(
                 "no raw access to %s (%s): replies are broadcast and addresses not probed; "
@@ -96,6 +90,12 @@ class DhcpServer:
                 self._interface,
                 error.strerror,
             )
+        try:
+            for port in (SERVER_PORT, PXE_PORT):
+                self._sockets[port] = self._open(port)
+        except ConfigError:
+            await self.stop()
+            raise
         self._keeper.start()
         for port, opened in self._sockets.items():
             loop.add_reader(opened.fileno(), self._readable, port)

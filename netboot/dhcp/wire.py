@@ -38,7 +38,6 @@ from netboot.binary import (
     unpack,
 )
 from netboot.errors import WireError
-from netboot.model import canonical_mac
 
 REQUEST, REPLY = 1, 2  #: op
 ETHERNET = 1  #: htype
@@ -107,7 +106,7 @@ class Packet:
             return None
         if self.hardware[0] & 1 or not any(self.hardware):
             return None
-        return canonical_mac(self.hardware.hex())
+        return self.hardware.hex(":")
 
     @property
     def broadcast(self) -> bool:
@@ -149,10 +148,10 @@ def decode(data: bytes) -> Packet:
         xid=header.xid,
         secs=header.secs,
         flags=header.flags,
-        ciaddr=IPv4Address(header.ciaddr),
-        yiaddr=IPv4Address(header.yiaddr),
-        siaddr=IPv4Address(header.siaddr),
-        giaddr=IPv4Address(header.giaddr),
+        ciaddr=_address(header.ciaddr),
+        yiaddr=_address(header.yiaddr),
+        siaddr=_address(header.siaddr),
+        giaddr=_address(header.giaddr),
         sname=sname.partition(b"\0")[0],
         file=file.partition(b"\0")[0],
         options={code: bytes(value) for code, value in found.items()},
@@ -234,9 +233,16 @@ def _collect(data: bytes, found: dict[int, bytearray]) -> None:
         at = end
 
 
+def _address(data: bytes) -> IPv4Address:
+    """Most of a packet's four are not filled in."""
+    return IPv4Address(data) if any(data) else UNSPECIFIED
+
+
 def _pieces(code: int, value: bytes) -> bytes:
     """One option, in pieces of at most 255 bytes (RFC 3396 section 8)."""
-    cuts: Iterable[int] = range(0, max(1, len(value)), _PIECE)
+    if len(value) <= _PIECE:
+        return bytes((code, len(value))) + value
+    cuts: Iterable[int] = range(0, len(value), _PIECE)
     parts = (value[cut : cut + _PIECE] for cut in cuts)
     return b"".join(bytes((code, len(part))) + part for part in parts)
 

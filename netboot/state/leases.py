@@ -41,7 +41,7 @@ class Leases(Database):
         A MAC that moves to another address gives its old one up; an address that is given to
         another MAC is taken from the old one.
         """
-        with self._plainly() as execute:
+        with self._swiftly() as execute:
             for lease in leases:
                 address = str(lease.address)
                 if lease.state != LeaseState.DECLINED:

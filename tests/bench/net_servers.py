@@ -27,6 +27,7 @@ from netboot.dhcp.engine import Engine
 from netboot.dhcp.server import DhcpServer
 from netboot.http.server import HttpServer
 from netboot.model import DhcpMode, Profile, Site
+from netboot.service.preflight import freeze_what_is_loaded
 from netboot.state.store import Store
 from netboot.tftp.server import TftpServer
 
@@ -201,6 +202,7 @@ def main() -> None:
 
     async def serve() -> None:
         await _server(service, own, files).start()
+        freeze_what_is_loaded()  # as ``netboot serve`` does
         await asyncio.Event().wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -227,3 +227,15 @@ def test_the_limit_of_open_files_is_raised_for_children_too() -> None:
         "assert told.stdout.split() == [str(most).encode()] * 2, told\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_loaded_is_not_collected_again() -> None:
+    code = (
+        "import gc\n"
+        "from netboot.service import preflight\n"
+        "kept = [[number] for number in range(1000)]\n"
+        "preflight.freeze_what_is_loaded()\n"
+        "assert gc.get_freeze_count() > 1000\n"
+        "assert len(gc.get_objects()) < 100\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,6 +7,7 @@ import sys
 import threading
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,40 @@ def test_every_connection_is_durable_and_waits(store: Store) -> None:
                 "foreign_keys": 1,
                 "busy_timeout": 10000,
             }
+
+
+def test_what_a_machine_waits_for_is_as_durable(store: Store) -> None:
+    with store._swiftly() as execute:
+        told: Any = execute("PRAGMA synchronous", ())
+        assert told.fetchone() == (2,)  # FULL
+        told = execute("PRAGMA journal_mode", ())
+        assert told.fetchone() == ("wal",)
+
+
+def test_a_swift_write_that_fails_leaves_nothing_behind(store: Store, url: str) -> None:
+    says = r"netboot\.sqlite: no such table: nosuch"
+    with pytest.raises(NetbootError, match=says), store._swiftly() as execute:
+        execute("DELETE FROM lease WHERE mac = ?", (A,))
+        execute("DELETE FROM nosuch", ())
+    store.save_leases([lease(A, 5)])
+    with pytest.raises(KeyError), store._swiftly() as execute:
+        execute("DELETE FROM lease WHERE mac = ?", (A,))
+        raise KeyError
+    other = Store(url)  # neither holds a lock
+    other.save_leases([lease(B, 6)])
+    assert store.leases() == [lease(A, 5), lease(B, 6)]
+    other.close()
+
+
+def test_a_writer_waits_for_another_process(store: Store, url: str) -> None:
+    other = Store(url)
+    done = threading.Thread(target=store.save_leases, args=([lease(A, 5)],))
+    with other._writing() as connection:
+        connection.exec_driver_sql("DELETE FROM lease")
+        done.start()
+    done.join()
+    assert other.leases() == [lease(A, 5)]
+    other.close()
 
 
 def test_a_reader_does_not_wait_for_a_writer(store: Store, url: str) -> None:

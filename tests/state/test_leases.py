@@ -50,6 +50,12 @@ def test_an_address_has_one_mac(store: Store) -> None:
     assert store.lease_of(A) is None
 
 
+def test_the_last_of_a_batch_counts(store: Store) -> None:
+    store.save_leases([lease(A, 9)])
+    store.save_leases([lease(A, 5), lease(B, 5), lease(B, 6), lease(C, 6), lease(B, 7)])
+    assert store.leases() == [lease(C, 6), lease(B, 7)]
+
+
 def test_a_declined_address_takes_nobodys_lease(store: Store) -> None:
     store.save_leases([lease(A, 5), lease(A, 7, LeaseState.DECLINED)])
     store.save_leases([lease(A, 8, LeaseState.DECLINED)])
