@@ -3,7 +3,9 @@
 In lock-step every block waits for its ACK, so a transfer is as fast as we wake up. One epoll set
 of our own hands out what has come to all transfers in one go, and then looks on for a moment: an
 ACK from a client close by comes within it, and nobody has to be woken. Who never answers so soon
-costs a few such looks and no more. Never holds the loop longer than ``TURN``.
+costs a few such looks and no more. As long as only one member is heard it has a lane of its own:
+its socket leaves the set, whose wake-ups its sender would pay for, and is read directly. Never
+holds the loop longer than ``TURN`` and what its members do with a few datagrams.
 """
 
 import asyncio
@@ -22,16 +24,21 @@ LOOK = 50e-6
 TURN = 1e-3
 #: So many looks in vain, net of those that paid, and there are no more until somebody new comes.
 CREDIT = 8
+#: So many datagrams of one member in a row, before we see whether another one has something.
+ALONE = 16
 _EVENTS = 64
 
 
 class Crowd(Generic[Member]):
-    """``hear`` is called with a member whenever its socket has something to read."""
+    """``hear(member, most)`` reads and answers up to ``most`` datagrams; it says how many.
+
+    It is called when there is something to read, and in a lane when there may be.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        hear: Callable[[Member], None],
+        hear: Callable[[Member, int], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
@@ -40,6 +47,8 @@ class Crowd(Generic[Member]):
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
         self._credit = CREDIT
+        self._last = -1  # the descriptor that was heard last, if no other was heard with it
+        self._apart = -1  # the descriptor that is in its lane and not in the set
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     def add(self, sock: socket.socket, member: Member) -> None:
@@ -50,8 +59,14 @@ class Crowd(Generic[Member]):
 
     def remove(self, sock: socket.socket) -> None:
         """No longer; call it before the socket is closed."""
-        self._epoll.unregister(sock.fileno())
-        del self._members[sock.fileno()]
+        descriptor = sock.fileno()
+        if descriptor == self._apart:
+            self._apart = -1
+        else:
+            self._epoll.unregister(descriptor)
+        if descriptor == self._last:
+            self._last = -1
+        del self._members[descriptor]
 
     def close(self) -> None:
         """Give the set back; its members are whose they are."""
@@ -67,10 +82,16 @@ class Crowd(Generic[Member]):
             if events:
                 if until > now:
                     self._credit = min(CREDIT, self._credit + 1)
-                for descriptor, _ in events:
-                    member = members.get(descriptor)
-                    if member is not None:  # else a neighbour's packet has just ended it
-                        hear(member)
+                descriptor = events[0][0] if len(events) == 1 else -1
+                if descriptor == self._last and self._credit and descriptor in members:
+                    if not self._lane(descriptor, end):
+                        return
+                else:
+                    self._last = descriptor
+                    for descriptor, _ in events:
+                        member = members.get(descriptor)
+                        if member is not None:  # else a neighbour's packet has just ended it
+                            hear(member, 1)
                 if not members or not self._credit:
                     return
                 until = (now := clock()) + LOOK
@@ -80,3 +101,28 @@ class Crowd(Generic[Member]):
                 if now >= until:
                     self._credit = max(0, self._credit - 1)
                     return
+
+    def _lane(self, descriptor: int, end: float) -> bool:
+        """Hear one member; whether another has something now, or may have: this one has ended."""
+        clock, poll, hear = self._clock, self._epoll.poll, self._hear
+        member, heard = self._members[descriptor], 0
+        self._epoll.unregister(descriptor)
+        self._apart = descriptor
+        until = (now := clock()) + LOOK
+        while now < until and now < end:
+            count = hear(member, ALONE)
+            if self._apart < 0:
+                return True
+            now = clock()
+            if count:
+                heard += count
+                until = now + LOOK
+            if poll(0, 1):
+                break
+            os.sched_yield()
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._apart = -1
+        if now < until:
+            return now < end
+        self._credit = min(CREDIT, self._credit + max(0, heard - 1)) - 1
+        return False

@@ -8,6 +8,9 @@ No Sorcerer's Apprentice (RFC 1123 section 4.2.3.1): in lock-step a repeated ACK
 answered. With windows a repeated ACK can mean that the first block of a window was lost, so it
 is answered once; but not when the window before was itself sent twice, because then the second
 copy explains the second ACK, and answering would double every window to the end of the file.
+
+``swift`` is a short cut through lock-step: the one ACK that is expected, answered by a packet
+that is ready. It answers what ``receive`` would, byte for byte, or leaves the datagram to it.
 """
 
 from collections.abc import Callable
@@ -29,10 +32,13 @@ Read: TypeAlias = Callable[[int, int], bytes | memoryview]
 RETRIES = 6
 #: Back-off ends here, in seconds.
 LONGEST_WAIT = 8.0
+#: Bytes of a file that are made packets beforehand in lock-step; at least one packet is.
+AHEAD = 16 * 1024
 
 MODES = ("octet", "netascii")
 
 _NOTHING: list[Packet] = []
+_ACK = Opcode.ACK.to_bytes(2)
 
 
 class Outcome(StrEnum):
@@ -86,9 +92,12 @@ class Transfer:
         "_again",
         "_copies",
         "_count",
+        "_expected",
         "_greeting",
         "_last",
+        "_packet",
         "_read",
+        "_ready",
         "_sent",
         "_size",
         "_terms",
@@ -118,6 +127,9 @@ class Transfer:
         self._copies = False  # the present window was sent more than once
         self._wary = False  # a repeated ACK of ``_acked`` has an explanation
         self._again = False  # the greeting was sent more than once
+        self._packet = b""  # lock-step: the block ``_sent``
+        self._ready: list[bytes] = []  # lock-step: the blocks after it, the next one last
+        self._expected: bytes | None = None  # the ACK for which ``swift`` is enough
         self.deadline: float | None = None
         self.outcome: Outcome | None = None
         self.detail = ""
@@ -144,6 +156,17 @@ class Transfer:
     def start(self, now: float) -> list[Packet]:
         """The OACK, or the first window."""
         return self._present(now)
+
+    def swift(self, data: bytes, now: float) -> bytes | None:
+        """The packet that answers ``data``; None: nothing has changed, ask ``receive``."""
+        if data != self._expected:
+            return None
+        self._acked = self._sent
+        self._sent += 1
+        packet = self._packet = self._ready.pop()
+        self._expected = _ACK + packet[2:4] if self._ready else None
+        self.deadline = now + self._terms.timeout
+        return packet
 
     def receive(self, data: bytes, now: float) -> list[Packet]:
         """The packets that answer ``data``, a datagram from this transfer's client."""
@@ -196,7 +219,7 @@ class Transfer:
         Many clients leave as soon as they hold the last block: then nobody is left to repeat
         an ACK that was lost, and some ROMs never send it. ``detail`` tells of the doubt.
         """
-        if self._last is not None and self.progressed:
+        if self._sent == self._last and self.progressed:
             return self._end(Outcome.DONE, "the last window was not acknowledged")
         return self._end(Outcome.FAILED, reason)
 
@@ -208,6 +231,7 @@ class Transfer:
 
     def _resend(self, now: float) -> list[Packet]:
         self._again = self._copies = self._wary = True
+        self._expected = None  # its answer has more to change than the next one's
         packets = self._present(now)
         self.resent += len(packets)
         return packets
@@ -220,27 +244,51 @@ class Transfer:
 
     def _window(self, now: float) -> list[Packet]:
         """The blocks after the last acknowledged one."""
+        if self._count == 1:
+            return self._block(now)
         size, count, first = self._size, self._count, self._acked
         try:
             body = self._read(first * size, count * size)
         except OSError as error:
             return self._stop(f"the file cannot be read: {error}")
-        whole = len(body) == count * size
-        if count == 1:
-            packets: list[Packet] = [(wire.data_header(first + 1), body)]
-        else:
-            view = memoryview(body)
-            count = count if whole else len(body) // size + 1
-            packets = [
-                (wire.data_header(first + 1 + i), view[i * size : (i + 1) * size])
-                for i in range(count)
-            ]
+        view = memoryview(body)
+        whole = len(view) == count * size
+        if not whole:
+            count = len(view) // size + 1
         self._sent = first + count
         if not whole:
             self._last = self._sent
-            self._total = first * size + len(body)
+            self._total = first * size + len(view)
         self._wait(now)
-        return packets
+        return [
+            (wire.data_header(first + 1 + i), view[i * size : (i + 1) * size]) for i in range(count)
+        ]
+
+    def _block(self, now: float) -> list[Packet]:
+        """A window of one: the block after the last acknowledged one."""
+        if self._acked == self._sent:
+            if not self._ready:
+                try:
+                    self._prepare()
+                except OSError as error:
+                    return self._stop(f"the file cannot be read: {error}")
+            self._sent += 1
+            self._packet = self._ready.pop()
+            self._expected = _ACK + self._packet[2:4] if self._ready else None
+        self._wait(now)
+        return [(self._packet, b"")]
+
+    def _prepare(self) -> None:
+        """Make the blocks after ``_sent`` packets, a few at a time."""
+        size, first = self._size, self._sent
+        count = max(1, AHEAD // size)
+        body = self._read(first * size, count * size)
+        if len(body) < count * size:
+            count = len(body) // size + 1
+            self._last = first + count
+            self._total = first * size + len(body)
+        self._ready = wire.data_packets(first + 1, body, size, count)
+        self._ready.reverse()
 
     def _wait(self, now: float) -> None:
         wait = self._terms.timeout

@@ -17,15 +17,14 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from netboot.errors import ConfigError
 from netboot.rooted import resolve
 from netboot.tftp import options
+from netboot.tftp.account import TftpCounters, TftpEvent
 from netboot.tftp.crowd import Crowd
-from netboot.tftp.engine import Outcome, Packet, Transfer, admit, refusal
+from netboot.tftp.engine import Packet, Transfer, admit, refusal
 from netboot.tftp.link import (
     Address,
     File,
@@ -39,6 +38,8 @@ from netboot.tftp.netascii import Netascii
 from netboot.tftp.options import Limits
 from netboot.tftp.wire import ErrorCode, Request, printable
 
+__all__ = ["TftpCounters", "TftpEvent", "TftpServer"]
+
 log = logging.getLogger(__name__)
 
 #: A request is at most 512 bytes (RFC 2347 section 2), an ACK has four: more is garbage anyway.
@@ -49,39 +50,6 @@ _LARGEST_ANSWER = 256
 _BATCH = 32
 #: How often the kernel may say that nobody listens before we believe it.
 _REFUSALS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TftpEvent:
-    """Something that happened to one download.
-
-    ``start``: data has begun to flow; ``done`` and ``failed``: it ended; ``missing``: there is
-    no such file, or it cannot be opened; ``probe``: the client asked for the size only.
-    ``bytes`` were acknowledged.
-    """
-
-    address: str  #: of the client
-    name: str  #: as it was asked for, made printable
-    kind: Literal["start", "done", "failed", "missing", "probe"]
-    bytes: int = 0
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class TftpCounters:
-    """What has happened since the start; ``active`` is now."""
-
-    requests: int = 0
-    active: int = 0
-    done: int = 0
-    failed: int = 0
-    missing: int = 0
-    probes: int = 0
-    refused: int = 0  #: writes, unknown modes, packets of no transfer
-    busy: int = 0  #: requests left unanswered because too many transfers were running
-    garbage: int = 0  #: datagrams that meant nothing
-    resent: int = 0  #: packets sent again
-    bytes: int = 0  #: acknowledged by clients
 
 
 class _Session:
@@ -281,16 +249,29 @@ class TftpServer:
 
     # -- a transfer ------------------------------------------------------------------------
 
-    def _readable(self, session: _Session) -> None:
-        """One datagram a wake-up: in lock-step there is never a second one."""
-        try:
-            data = session.sock.recv(_LARGEST_ANSWER)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._unreachable(session)
-            return
-        self._hear(session, data, self._loop.time())
+    def _readable(self, session: _Session, most: int) -> int:
+        """Up to ``most`` datagrams, each one answered before the next; how many there were."""
+        recv, send = session.sock.recv, session.sock.send
+        swift, now = session.transfer.swift, self._loop.time()
+        for heard in range(most):
+            try:
+                data = recv(_LARGEST_ANSWER)
+            except BlockingIOError:
+                return heard
+            except OSError:
+                self._unreachable(session)
+                return heard
+            packet = swift(data, now)
+            if packet is None:
+                self._hear(session, data, now)
+                return heard + 1
+            session.heard = now
+            try:
+                send(packet)
+            except OSError as error:
+                self._unsent(session, error)
+                return heard + 1
+        return most
 
     def _hear(self, session: _Session, data: bytes, now: float) -> None:
         session.heard = now
@@ -305,10 +286,8 @@ class TftpServer:
                     session.sock.send(b"".join(packets[0]))  # cheaper than to gather two
                 else:
                     self._transmit(session, packets)
-            except ConnectionRefusedError:
-                self._unreachable(session)
             except OSError as error:
-                log.debug("TFTP: sending to %s failed: %s", session.peer[0], error)
+                self._unsent(session, error)
             if not session.started and transfer.started:
                 session.started = True
                 self._publish(TftpEvent(session.peer[0], session.name, "start"))
@@ -332,6 +311,12 @@ class TftpServer:
                 session.segment = False  # an old kernel, or a device that cannot checksum
         for packet in packets:
             session.sock.sendmsg(packet)
+
+    def _unsent(self, session: _Session, error: OSError) -> None:
+        if isinstance(error, ConnectionRefusedError):
+            self._unreachable(session)
+        else:
+            log.debug("TFTP: sending to %s failed: %s", session.peer[0], error)
 
     def _unreachable(self, session: _Session) -> None:
         """The kernel says that nobody listens there. Once may be a firmware between two drivers."""
@@ -368,28 +353,7 @@ class TftpServer:
             self._crowd.remove(session.sock)
             session.sock.close()
         session.file.close()
-        self._account(session)
-
-    def _account(self, session: _Session) -> None:
-        transfer, counters = session.transfer, self.counters
-        counters.active -= 1
-        counters.resent += transfer.resent
-        counters.garbage += transfer.ignored
-        counters.bytes += transfer.delivered
-        detail = printable(transfer.detail)
-        host, name, size = session.peer[0], session.name, transfer.delivered
-        match transfer.outcome:
-            case Outcome.DONE:
-                counters.done += 1
-                log.info("TFTP: %s has fetched %s, %d bytes", host, name, size)
-                self._publish(TftpEvent(host, name, "done", size, detail))
-            case Outcome.PROBE:
-                counters.probes += 1
-                log.debug("TFTP: %s only probed %s", host, name)
-                self._publish(TftpEvent(host, name, "probe", size, detail))
-            case _:
-                counters.failed += 1
-                self._publish(TftpEvent(host, name, "failed", size, detail))
+        self._publish(self.counters.ended(session.transfer, host, session.name))
 
     def _publish(self, event: TftpEvent) -> None:
         try:

@@ -131,6 +131,15 @@ def data_header(block: int) -> bytes:
     return _NUMBERS.pack(Opcode.DATA, block & 0xFFFF)
 
 
+def data_packets(first: int, body: bytes | memoryview, size: int, count: int) -> list[bytes]:
+    """``count`` DATA packets of ``size`` bytes each, the last of what is left of ``body``."""
+    pack, opcode, end = _NUMBERS.pack, int(Opcode.DATA), count * size
+    return [
+        pack(opcode, block & 0xFFFF) + body[start : start + size]
+        for block, start in zip(range(first, first + count), range(0, end, size), strict=True)
+    ]
+
+
 def ack_number(data: bytes) -> int:
     """The block number of an ACK, -1 for any other packet: the short way for the hot path."""
     if len(data) < 4:

@@ -1,5 +1,7 @@
 """One transfer, packet by packet; and whole files over networks that lose, double and reorder."""
 
+import copy
+import functools
 import heapq
 import random
 from collections.abc import Callable, Iterable
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netboot.tftp import wire
-from netboot.tftp.engine import RETRIES, Outcome, Packet, Transfer, admit
+from netboot.tftp.engine import AHEAD, RETRIES, Outcome, Packet, Transfer, admit
 from netboot.tftp.options import Limits, Terms, negotiate
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, OptionAck, Request
 
@@ -195,9 +197,9 @@ def test_block_numbers_roll_over_to_zero() -> None:
     packets, got = run.receive(ack(0), 0), bytearray()
     expected = 1
     while packets:
-        (head, body) = packets[0]
-        assert head == wire.data_header(expected)
-        got += body
+        (packet,) = (head + bytes(body) for head, body in packets)
+        assert packet[:4] == wire.data_header(expected)
+        got += packet[4:]
         packets = run.receive(ack(expected), 0)
         expected += 1
     assert run.outcome is Outcome.DONE
@@ -268,7 +270,7 @@ def test_a_file_that_cannot_be_read_is_an_error_to_the_client_and_a_reason_to_us
             raise OSError("it was changed")
         return b"x" * length
 
-    run = Transfer(read, Terms())
+    run = Transfer(read, Terms(blksize=AHEAD))
     run.start(0)
     (error,) = seen(run.receive(ack(1), 0))
     assert error == Error(0, "the file cannot be read")
@@ -276,6 +278,151 @@ def test_a_file_that_cannot_be_read_is_an_error_to_the_client_and_a_reason_to_us
         Outcome.FAILED,
         "the file cannot be read: it was changed",
     )
+
+
+# -- the short cut through lock-step -------------------------------------------------------
+
+
+def test_the_short_cut_answers_the_one_ack_that_is_expected() -> None:
+    run = transfer(bytes(range(256)) * 8)
+    run.start(5.0)
+    for said in (ack(0), ack(2), ack(1) + b"\0", b"", b"\0\5\0\1x\0"):
+        assert run.swift(said, 6.0) is None
+    assert (run.deadline, run.delivered, run.ignored) == (6.0, 0, 0)
+    assert run.swift(ack(1), 6.0) == wire.encode(Data(2, bytes(range(256)) * 2))
+    assert (run.deadline, run.delivered, run.progressed) == (7.0, 512, True)
+    assert run.swift(ack(1), 6.5) is None
+
+
+def test_the_short_cut_is_not_for_what_was_sent_twice_nor_for_the_end() -> None:
+    run = transfer(b"x" * 1024)
+    run.start(0)
+    run.tick(1.0)
+    assert run.swift(ack(1), 1.5) is None
+    assert blocks(run.receive(ack(1), 1.5)) == [2]
+    assert run.swift(ack(2), 2) == wire.encode(Data(3, b""))
+    assert run.swift(ack(3), 2) is None
+    assert run.abandon("it left") == []
+    assert run.outcome is Outcome.DONE
+
+
+def test_the_short_cut_is_not_for_windows() -> None:
+    run = windowed(b"x" * 64, 2)
+    run.receive(ack(0), 0)
+    assert run.swift(ack(2), 0) is None
+
+
+def test_a_file_that_is_known_to_its_end_is_not_done_before_its_last_block_was_sent() -> None:
+    run = transfer(b"x" * 2000)
+    run.start(0)
+    run.swift(ack(1), 0)
+    run.abandon("it left")
+    assert (run.outcome, run.delivered) == (Outcome.FAILED, 512)
+
+
+def pair(data: bytes, **options: int) -> tuple[Transfer, Transfer]:
+    """The same transfer twice: one that will take the short cut where it can, one that never."""
+    both = transfer(data, **options), transfer(data, **options)
+    assert both[0].start(0) == both[1].start(0)
+    return both
+
+
+def same(short: Transfer, long: Transfer, said: bytes | int, now: float) -> None:
+    """Both hear ``said``, or time passes (-1), or the request is repeated (-2): they agree."""
+    answers: tuple[list[Packet], list[Packet]]
+    if said == -1:
+        answers = short.tick(now), long.tick(now)
+    elif said == -2:
+        answers = short.repeat(now), long.repeat(now)
+    else:
+        assert isinstance(said, bytes)
+        packet = short.swift(said, now)
+        first: list[Packet] = [(packet, b"")] if packet is not None else short.receive(said, now)
+        answers = first, long.receive(said, now)
+    one, two = ([head + bytes(body) for head, body in packets] for packets in answers)
+    assert one == two
+    for name in ("deadline", "outcome", "detail", "resent", "ignored"):
+        assert getattr(short, name) == getattr(long, name), name
+    assert (short.started, short.progressed) == (long.started, long.progressed)
+    assert short.delivered == long.delivered
+
+
+@functools.cache
+def near_the_roll_over() -> tuple[Transfer, Transfer]:
+    short, long = pair(random.Random(4).randbytes(8 * 65560 + 3), blksize=8)
+    for block in range(65520):
+        same(short, long, ack(block), 0)
+    return short, long
+
+
+#: Mostly the next ACK; else one around it, nonsense, a pause or the request again.
+SAID = st.one_of(
+    st.just(("next", 0)),
+    st.just(("next", 0)),
+    st.tuples(st.just("near"), st.integers(-3, 3)),
+    st.tuples(st.just("late"), st.floats(0, 9)),
+    st.just(("again", 0)),
+    st.tuples(st.just("raw"), st.binary(max_size=8)),
+)
+
+
+@settings(deadline=None)
+@given(
+    steps=st.lists(SAID, max_size=90),
+    kind=st.sampled_from(["plain", "options", "large", "whole blocks", "roll-over"]),
+)
+def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
+    steps: list[tuple[str, float | bytes]], kind: str
+) -> None:
+    if kind == "roll-over":
+        short, long = copy.deepcopy(near_the_roll_over())
+    else:
+        size, asked = {
+            "plain": (512 * 50 + 7, {}),
+            "options": (8 * 30, {"blksize": 8, "timeout": 3}),
+            "large": (AHEAD * 5, {"blksize": AHEAD}),
+            "whole blocks": (512 * 32, {"tsize": 0}),
+        }[kind]
+        short, long = pair(random.Random(size).randbytes(size), **asked)
+    now = 0.0
+    for what, much in steps:
+        said: bytes | int
+        if what == "late":
+            now += float(much)
+            said = -1
+        elif what == "again":
+            said = -2
+        elif what == "raw":
+            assert isinstance(much, bytes)
+            said = much
+        else:
+            # What the client has is what was sent last: of the long way, which both must follow.
+            said = ack(long.delivered // (long._size or 1) + 1 + int(much))
+        same(short, long, said, now)
+        now += 0.01
+
+
+def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays() -> None:
+    dice = random.Random(5)
+    short, long = pair(dice.randbytes(8 * (65536 * 2 + 9)), blksize=8)
+    same(short, long, ack(0), 0)
+    block, now = 1, 0.0
+    while long.outcome is None:
+        now += 0.001
+        chance = dice.random()
+        if chance < 0.01:  # lost: until the deadline, and then once more
+            assert long.deadline is not None
+            now = long.deadline
+            same(short, long, -1, now)
+        elif chance < 0.03:
+            same(short, long, ack(block - dice.randrange(3)), now)
+            block = max(block, long.delivered // 8 + 1)
+            continue
+        same(short, long, ack(block), now)
+        block += 1
+    assert long.outcome is Outcome.DONE
+    assert long.delivered == 8 * (65536 * 2 + 9)
+    assert long.resent > 500
 
 
 # -- windows, RFC 7440 ---------------------------------------------------------------------

@@ -133,3 +133,15 @@ def test_a_nul_inside_a_string_is_our_bug() -> None:
 def test_names_are_fit_for_logs(raw: str, shown: str) -> None:
     assert wire.printable(raw) == shown
     wire.printable(raw).encode()
+
+
+@given(st.integers(0, 2**40), st.binary(max_size=100), st.integers(1, 30), st.booleans())
+def test_many_data_packets_are_each_what_one_would_be(
+    first: int, body: bytes, size: int, view: bool
+) -> None:
+    count = len(body) // size + 1
+    packets = wire.data_packets(first, memoryview(body) if view else body, size, count)
+    assert packets == [
+        wire.encode(wire.Data((first + i) & 0xFFFF, body[i * size : (i + 1) * size]))
+        for i in range(count)
+    ]
