@@ -48,7 +48,7 @@ from netboot.service.control import ControlServer
 from netboot.service.errands import Errands
 from netboot.service.journal import Journal
 from netboot.service.ledger import Ledger
-from netboot.service.measures import Measures
+from netboot.service.measures import Measures, in_words
 from netboot.service.overview import Overview
 from netboot.service.sight import Sight
 from netboot.service.vault import Vault
@@ -133,6 +133,7 @@ class Service:
         self._disks = Supervisor(
             *(state, settings.portals, self._admit, self._sight.on_disk),
             limits=settings.limits,
+            processes=fitness.disk_processes(settings),
         )
         self._errands = Errands(self._store, self._vault, self._disks, lambda: self.site)
         await self._disks.start()
@@ -175,6 +176,7 @@ class Service:
             )
             solicited = RouterEngine(hardware_address(site.interface), self._is_ours)
             await self._open(RouterServer(solicited, site.interface))
+        self._parts.callback(self._disks.listen_no_more)  # the first that is done at the end
         self._ready = True
 
     def _is_ours(self, mac: str) -> bool:
@@ -272,10 +274,9 @@ class Service:
         )
 
     def _health(self) -> Health:
-        disks = f"process {self._disks.pid}" if self._disks.alive() else "the process is away"
         parts = {
             "service": "ready" if self._ready else "starting or stopping",
-            "disks": disks,
+            "disks": in_words(self._disks.processes),
             "dhcp": f"{self.site.dhcp_mode} on {self.site.interface}",
         }
         return Health(self._ready and self._disks.alive(), parts)

@@ -1,8 +1,8 @@
-"""The disk process: one loop, the iSCSI portal, the disks, and the line to the control process.
+"""A disk process: one loop, the iSCSI portal, the disks, and the line to the control process.
 
-Started by ``disks.supervisor``; lives on when the control process ends, and ends itself when
-nobody has needed it for a minute. The composition root of everything below it: only this
-module knows both the disks and the line.
+Started by ``disks.supervisor``, alone or as one of several; lives on when the control process
+ends, and ends itself when nobody has needed it for a minute. The composition root of everything
+below it: only this module knows both the disks and the line.
 
     python -m netboot.disk_process --socket PATH --listen ADDRESS:PORT[,TAG] ...
 """
@@ -17,7 +17,8 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -25,6 +26,8 @@ import uvloop
 from netboot import __version__
 from netboot.boot.initiators import initiator_of
 from netboot.disks import wire
+from netboot.disks.handing import Handing
+from netboot.disks.listening import inherited, listen
 from netboot.disks.server import Channel
 from netboot.disks.wire import DiskEvent
 from netboot.errors import NetbootError
@@ -39,6 +42,24 @@ log = logging.getLogger(__name__)
 ORPHAN_TIMEOUT = 60.0
 #: Bytes of log, of which as many again are kept beside it: it lies where the disks are.
 LOG_LIMIT = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which disk process this is, and where it serves."""
+
+    socket: Path  #: where it listens for the control process; the others' are beside it
+    portals: Sequence[Portal]
+    sockets: Sequence[int] = ()  #: which listen at the portals already; else it does that itself
+    number: int = 0
+    processes: int = 1
+
+
+class Others(Handing):
+    """The other disk processes, as the portals know them."""
+
+    def deaf(self) -> None:
+        self.tell(wire.Deaf())
 
 
 class ForwardLog(logging.Handler):
@@ -64,11 +85,13 @@ def is_os(isid: str) -> bool:
     return found is not None and found.stage is Stage.OS
 
 
-async def serve(path: Path, listen: Sequence[Portal], orphan_timeout: float) -> None:
+async def serve(place: Place, orphan_timeout: float) -> None:
     """Run until told to stop; ConfigError when an address cannot be had."""
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
+    needed = asyncio.Event()  #: another process has sessions
     goldens = Goldens()
+    stopped_alone = True
 
     def open_disk(spec: DiskSpec) -> Disk:
         return attach(spec, goldens)
@@ -92,22 +115,39 @@ async def serve(path: Path, listen: Sequence[Portal], orphan_timeout: float) -> 
     async def end(mac: str, politely: bool) -> None:
         await portals.close(mac, politely=politely)
 
-    portals = Portals(open_disk, lambda knock: channel.ask(knock), report, is_os)
-    listening = await portals.start(listen)
+    def all_stop() -> None:
+        nonlocal stopped_alone
+        stopped_alone = False
+        ending.set()
+
+    others = Others(
+        *(place.socket.parent, place.number, place.processes),
+        take=lambda *given: portals.take(*given),
+        needed=needed.set,
+        deaf=lambda: portals.deaf(),
+    )
+    portals = Portals(open_disk, lambda knock: channel.ask(knock), report, is_os, others=others)
+    found = inherited(place.portals, place.sockets) if place.sockets else listen(place.portals)
+    handles = [sock.fileno() for _, sock in found]
+    listening = await portals.start(found)
     first = listening[0]
     channel = Channel(
         lambda: wire.Hello(
             *(os.getpid(), wire.PROTOCOL, first.address, first.port),
             *(__version__, portals.sessions, listening),
+            number=place.number,
+            processes=place.processes,
         ),
         portals.counters,
         end,
         limit,
         portals.resize,
-        ending.set,
+        all_stop,
+        lambda: () if ending.is_set() else handles,
     )
     try:
-        await channel.start(path)
+        await channel.start(place.socket)
+        others.start()
     except BaseException:
         await portals.stop()
         raise
@@ -116,18 +156,29 @@ async def serve(path: Path, listen: Sequence[Portal], orphan_timeout: float) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     log.info("listening on %s", " ".join(map(str, listening)))
-    watch = asyncio.create_task(_orphaned(channel, portals, ending, orphan_timeout))
+
+    def in_use() -> bool:
+        """Whether anybody needs any disk process."""
+        if portals.sessions and not channel.connected:
+            others.tell(wire.Needed())
+        used = bool(channel.connected or portals.sessions or needed.is_set())
+        needed.clear()
+        return used
+
+    watch = asyncio.create_task(_orphaned(in_use, ending, orphan_timeout))
     await ending.wait()
     watch.cancel()
     log.info("stopping")
+    if stopped_alone and place.processes > 1:  # who comes now waits for our successor
+        portals.listen_no_more()
+        others.close()
     await portals.stop()
+    others.close()
     logging.getLogger().removeHandler(forward)
     await channel.close()
 
 
-async def _orphaned(
-    channel: Channel, portals: Portals, ending: asyncio.Event, patience: float
-) -> None:
+async def _orphaned(in_use: Callable[[], bool], ending: asyncio.Event, patience: float) -> None:
     """End the process when there has been nobody to serve for ``patience`` seconds; meanwhile,
     see to it that strangers at the door do not fill the disk with what we say of them."""
     alone = 0.0
@@ -135,7 +186,7 @@ async def _orphaned(
     while alone < patience:
         await asyncio.sleep(step)
         shorten_log(sys.stderr.fileno())
-        alone = 0.0 if channel.connected or portals.sessions else alone + step
+        alone = 0.0 if in_use() else alone + step
     log.info("no control process and no sessions: ending")
     ending.set()
 
@@ -171,6 +222,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="an iSCSI portal, ADDRESS:PORT[,TAG]; may be given several times",
     )
     parser.add_argument(
+        "--sockets",
+        type=lambda text: [int(handle) for handle in text.split(",")],
+        default=[],
+        metavar="HANDLE,...",
+        help="the open sockets that listen at the portals, in their order",
+    )
+    parser.add_argument("--number", type=int, default=0, help="which disk process this is")
+    parser.add_argument("--processes", type=int, default=1, help="how many there are")
+    parser.add_argument(
         "--orphan-timeout",
         type=float,
         default=ORPHAN_TIMEOUT,
@@ -181,7 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        uvloop.run(serve(options.socket, options.listen, options.orphan_timeout))
+        place = Place(
+            *(options.socket, options.listen, options.sockets),
+            *(options.number, options.processes),
+        )
+        uvloop.run(serve(place, options.orphan_timeout))
     except (NetbootError, OSError) as error:
         sys.stderr.write(f"netboot: {error}\n")
         return error.exit_code if isinstance(error, NetbootError) else 2

@@ -347,6 +347,16 @@ class SessionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskProcess:
+    """One of the disk processes at the moment."""
+
+    number: int  #: from 0
+    pid: int | None = None  #: None while it is away
+    sessions: int = 0
+    restarts: int = 0  #: since the control process started: it died, and was replaced
+
+
+@dataclass(frozen=True, slots=True)
 class Knock:
     """An initiator at the door: what a disk process asks about."""
 

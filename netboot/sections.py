@@ -38,6 +38,7 @@ from netboot.values import (
     Policy,
     Port,
     Portals,
+    Processes,
     Range,
     Switch,
     Time,
@@ -137,6 +138,12 @@ class IscsiSection(Section):
         description="Send every login to a disk to another server, while this one is drained; "
         "iPXE does not understand an IPv6 address here. A reload takes it over.",
         examples=["192.168.77.2:3260"],
+    )
+    processes: Processes | None = Field(
+        default=None,
+        description="How many disk processes share the machines; by default one for each core, 4 "
+        "at most.",
+        examples=[2],
     )
     sessions: Count = Field(
         default=SessionLimits().sessions,

@@ -154,6 +154,14 @@ def count(value: object) -> int:
     return value
 
 
+def processes(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("is not a whole number")
+    if not 1 <= value <= 64:
+        raise ValueError("is below 1 or above 64")
+    return value
+
+
 def portal(value: object) -> Portal:
     """A portal that initiators can be sent to, in the spelling of SendTargets."""
     given = Portal.of(text(value))
@@ -275,6 +283,7 @@ Bytes: TypeAlias = Annotated[
     Size, PlainValidator(size), Allowed("a whole number and M, G or T, from 1M to 16T, as 100G")
 ]
 Count: TypeAlias = Annotated[int, PlainValidator(count), Allowed("a number, 1 to 65535")]
+Processes: TypeAlias = Annotated[int, PlainValidator(processes), Allowed("a number, 1 to 64")]
 Portals: TypeAlias = Annotated[
     tuple[Portal, ...],
     PlainValidator(portals),

@@ -31,7 +31,7 @@ def test_every_login_of_a_boot_proves_itself(version: Version, tmp_path: Path, m
     lab = Lab(tmp_path, settings, version)
     secrets = asyncio.run(scenario(lab, mode))
 
-    log = (settings.state / "disk-0.log").read_text()
+    log = lab.service.disk_words()
     proofs = re.findall(r"has logged in to \S+(?: by (.*))?", log)
     assert len(proofs) >= 5, "iPXE twice, iscsistart, iscsid twice"
     assert set(proofs) == {"mutual CHAP with MD5" if mode == "mutual" else "CHAP with MD5"}
@@ -54,8 +54,7 @@ async def scenario(lab: Lab, mode: str) -> Secrets:
         assert told["rev-chap-name"] == ("netboot" if mutual else "")
         assert told["rev-chap-name-secret"] == (secrets.reverse if mutual else "")
 
-        health = await lab.service.get("/healthz")
-        os.kill(int(health["parts"]["disks"].removeprefix("process ")), signal.SIGKILL)
+        os.kill(await lab.service.disk_process(ONE.mac), signal.SIGKILL)
         await console.run("date > /root/kept && sync")
         assert await console.run("test -s /root/kept && echo written") == "written"
 

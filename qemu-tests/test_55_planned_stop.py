@@ -31,7 +31,7 @@ async def scenario(lab: Lab) -> None:
         await killing.finds_all(console)
         said = await console.run("journalctl -b -u iscsid --no-pager -o cat", 60)
         assert said.count(ASKED) == STOPS
-        disks = (lab.settings.state / "disk-0.log").read_text()
+        disks = lab.service.disk_words()
         assert disks.count("has left: logout") >= STOPS
         await killing.switch_off(console)
         await killing.judged()

@@ -42,7 +42,7 @@ async def scenario(lab: Lab, version: Version, folder: Path) -> None:
         found = [initiator_of(event.isid) for event in events if event.kind == "login"]
         assert {row.name for row in found if row is not None} == {"iPXE", "open-iscsi"}
         assert overlay.exists() and not list(lab.settings.state.glob("overlays/*"))
-        here = (lab.settings.state / "disk-0.log").read_text()
+        here = lab.service.disk_words()
         assert here.count("is refused with 0101") >= 2 and "has logged in" not in here
 
 

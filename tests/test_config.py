@@ -208,6 +208,9 @@ ONE_MISTAKE: list[tuple[str, str, str]] = [
             ('redirect = "disks.lab:3260"', 'redirect = "disks.lab:3260": is not ADDRESS:PORT'),
             ("sessions = 0", "sessions = 0: is below 1 or above 65535; allowed: a number"),
             ("client_sessions = true", "client_sessions = true: is not a whole number"),
+            ("processes = 0", "processes = 0: is below 1 or above 64; allowed: a number, 1 to 64"),
+            ("processes = 65", "processes = 65: is below 1 or above 64"),
+            ("processes = true", "processes = true: is not a whole number"),
         )
     ),
     ("iqn.2026-11", "iqn.2026", 'iscsi.iqn = "iqn.2026.lab.netboot": is not an iSCSI qualified'),

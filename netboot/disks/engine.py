@@ -1,4 +1,4 @@
-"""What a disk process remembers: whom it was told to admit.
+"""What a disk process knows by itself: who is its own, and whom it was told to admit.
 
 While the control process is away a machine that was admitted before is admitted again, with
 the same disk: a restart or an upgrade must not cost a running guest its disk. Who was never
@@ -7,6 +7,7 @@ seen gets 0301, "try again", never a final refusal. Pure; must never grow withou
 
 from collections import OrderedDict
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
 from netboot.model import Admission, Knock
@@ -18,6 +19,18 @@ LIMIT: Final = 16384
 
 #: Who knocked: the ISID is not part of it, an iPXE has another one every time.
 Who: TypeAlias = tuple[str, str, str, bool]
+
+
+def owner(knock: Knock, processes: int) -> int:
+    """Which of so many disk processes serves who knocks, counted from 0.
+
+    By the target, of whose name only what is behind the last colon counts, the client's MAC: its
+    firmware and its operating system meet there, whatever address either of them has. By the
+    initiator in a discovery, so that it is answered by who remembers it.
+    """
+    name = (knock.target or knock.initiator).lower().rpartition(":")[2]
+    digest = blake2b(name.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % processes
 
 
 class Memory:

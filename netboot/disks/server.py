@@ -5,6 +5,7 @@ newest counts. Must never let a login wait longer than a few seconds for a contr
 does not answer, and never end because the control process did.
 """
 
+import array
 import asyncio
 import contextlib
 import logging
@@ -28,6 +29,8 @@ ANSWER_TIMEOUT: Final = 4.0
 PUSH_INTERVAL: Final = 1.0
 #: Bytes the control process may leave unread before it is taken for dead.
 UNREAD_LIMIT: Final = 8 << 20
+#: Handles that one message may carry (unix(7): SCM_MAX_FD).
+RIGHTS_LIMIT: Final = 253
 
 
 class Channel:
@@ -36,7 +39,9 @@ class Channel:
     ``hello`` makes our first line, ``counters`` the present ones, ``end`` ends a client's
     sessions and closes its disk (politely or not), ``limit`` hears how many sessions there may
     be, ``resize`` lets the open disk of a client (MAC, path of the overlay) grow to so many
-    bytes and tells whether there is one, ``stop`` is called when we are told to end.
+    bytes and tells whether there is one, ``stop`` is called when we are told to end. ``handles``
+    are those of the sockets that we listen for iSCSI at: they go along with the first line, so
+    that a control process that did not start us can start another one like us.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Channel:
         limit: Callable[[SessionLimits], None],
         resize: Callable[[str, str, int], Awaitable[bool]],
         stop: Callable[[], None],
+        handles: Callable[[], Sequence[int]] = lambda: (),
     ) -> None:
         self._hello = hello
         self._counters = counters
@@ -54,6 +60,7 @@ class Channel:
         self._limit = limit
         self._resize = resize
         self._stop = stop
+        self._handles = handles
         self._memory = Memory()
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -156,7 +163,7 @@ class Channel:
             self._control.close()
         self._control = writer
         self._pushed.clear()
-        self._send(self._hello())
+        self._introduce(writer)
         try:
             while line := await reader.readline():
                 if not line.endswith(b"\n"):
@@ -174,6 +181,17 @@ class Channel:
                     if not waiting.done():
                         waiting.set_exception(ConnectionResetError())
             writer.close()
+
+    def _introduce(self, writer: asyncio.StreamWriter) -> None:
+        """The first line, and with it the sockets; before anything else was written."""
+        line = wire.encode(self._hello())
+        handles = array.array("i", self._handles()[:RIGHTS_LIMIT])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)] if handles else []
+        sent = 0
+        own = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+        with own, contextlib.suppress(OSError):  # who has gone is found out by reading
+            sent = own.sendmsg([line], rights)
+        writer.write(line[sent:])
 
     def _heard(self, message: Message | None) -> None:
         match message:

@@ -1,4 +1,4 @@
-"""The messages between control and disk process: values on one side, JSON lines on the other.
+"""The messages between control and disk processes: values on one side, JSON lines on the other.
 
 A line is one JSON object; its ``type`` names the row of ``MESSAGES`` it belongs to and the other
 members are that dataclass's fields, nested values as objects and tuples as arrays. The two
@@ -62,11 +62,18 @@ class Hello:
     release: str = ""
     sessions: int = 0
     portals: tuple[Portal, ...] = ()  #: all of them; the first is ``address`` and ``port``
+    number: int = 0  #: which of the ``processes`` it is
+    processes: int = 1
 
     @property
     def listening(self) -> tuple[Portal, ...]:
         """Where it listens; a process of an older release names one portal only."""
         return self.portals or (Portal(self.address, self.port),)
+
+    def fits(self, number: int, processes: int, wanted: Sequence[Portal]) -> bool:
+        """Whether this is the process that is wanted, and can be talked to."""
+        same = (self.protocol, self.number, self.processes) == (PROTOCOL, number, processes)
+        return same and self.listens_at(wanted)
 
     def listens_at(self, wanted: Sequence[Portal]) -> bool:
         """Whether these are its portals; port 0 is any port."""
@@ -120,6 +127,27 @@ class Logged:
     level: int
     name: str
     text: str
+
+
+# From one disk process to another; each is a datagram.
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A connection that is yours, which comes along. It came in by ``portal``; behind the line
+    is all that was heard of it, which was answered as far as it could be."""
+
+    portal: Portal
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Somebody has sessions: live on, although you have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """I stop, and listen no more: if you stop too, so do you."""
 
 
 # From the control process to the disk process.
@@ -180,6 +208,9 @@ Message: TypeAlias = (
     | Forgotten
     | Resized
     | Logged
+    | Passed
+    | Needed
+    | Deaf
     | Admitted
     | Forget
     | Resize
@@ -198,6 +229,9 @@ MESSAGES: Mapping[str, type[Any]] = MappingProxyType(
         "forgotten": Forgotten,
         "resized": Resized,
         "logged": Logged,
+        "passed": Passed,
+        "needed": Needed,
+        "deaf": Deaf,
         "admitted": Admitted,
         "forget": Forget,
         "resize": Resize,

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from netboot.events import Phase
 from netboot.http.views import ClientView, ImageView, OverlayView
-from netboot.model import Counters, LeaseState
+from netboot.model import Counters, DiskProcess, LeaseState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,8 +78,7 @@ class Figures:
     overlays: Sequence[OverlayView] = ()
     leases: Mapping[str, int] = field(default_factory=dict)  #: by state
     disks: Sequence[Counters] = ()
-    disk_process: bool = False  #: it answers
-    restarts: int = 0  #: of the disk process, that nobody asked for
+    processes: Sequence[DiskProcess] = ()
     prefetched: int = 0  #: bytes of images
     refused: Mapping[int, int] = field(default_factory=dict)  #: logins, by status
     room: tuple[int, int] | None = None  #: bytes free, and in all, where the state is
@@ -195,6 +194,11 @@ def _leases(figures: Figures) -> Iterator[Point]:
         yield str(state), figures.leases.get(state, 0)
 
 
+def _process(of: Callable[[DiskProcess], float]) -> Read:
+    """Of each disk process, by its number."""
+    return lambda figures: ((str(each.number), of(each)) for each in figures.processes)
+
+
 def _disk(name: str) -> Read:
     """One field of the counters of each machine's disk."""
     return lambda figures: ((row.mac, getattr(row, name)) for row in figures.disks)
@@ -266,12 +270,19 @@ METRICS: tuple[Metric, ...] = (
     _gauge("leases", "Addresses by the state of their lease.", _leases, "state"),
     # disks
     _gauge(
-        "disk_process_up", "1 while the disk process answers.", _value(lambda f: f.disk_process)
+        "disk_process_up",
+        "1 while a disk process answers.",
+        *(_process(lambda each: each.pid is not None), "process"),
     ),
     _counter(
         "disk_process_restarts",
-        "Disk processes that died and were replaced.",
-        _value(lambda f: f.restarts),
+        "How often a disk process died and was replaced.",
+        *(_process(lambda each: each.restarts), "process"),
+    ),
+    _gauge(
+        "disk_process_sessions",
+        "Sessions that a disk process has.",
+        *(_process(lambda each: each.sessions), "process"),
     ),
     _counter(
         "prefetch_bytes",

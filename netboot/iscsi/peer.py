@@ -76,9 +76,11 @@ class House(Protocol):
 class Peer(asyncio.BufferedProtocol):
     """One initiator's connection."""
 
-    def __init__(self, house: House, portal: Portal) -> None:
+    def __init__(self, house: House, portal: Portal, heard: bytes = b"") -> None:
         self._house = house
-        self._portal = portal
+        self.portal = portal
+        self._before = heard  #: by another process, which has answered it
+        self._heard: bytearray | None = bytearray(heard)  #: all that came, until it is admitted
         self._room = house.room[:SMALL_ROOM]
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +110,7 @@ class Peer(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self.address = str(there[0])
-        self.engine = Connection(self.address, self._house.portals, os.urandom, self._portal.group)
+        self.engine = Connection(self.address, self._house.portals, os.urandom, self.portal.group)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -119,6 +121,11 @@ class Peer(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LOGIN_TIMEOUT, self.close, "the login took too long")
         self._house.entered(self)
+        if self._before:
+            events = self.engine.receive(memoryview(self._before))
+            self.engine.data_to_send()
+            self._before = b""
+            self._guard(lambda: events)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._room
@@ -145,6 +152,8 @@ class Peer(asyncio.BufferedProtocol):
 
     def _long_way(self, view: memoryview, tags: set[int], more: bool) -> None:
         """What did not take the express lane, of which ``tags`` are what did; ``more`` there is."""
+        if self._heard is not None:
+            self._heard += view
         events = self.engine.receive(view, tags)
         if len(events) + len(self.engine.answers.out) > MANY:
             self._room = self._house.room[:SMALL_ROOM]
@@ -176,8 +185,14 @@ class Peer(asyncio.BufferedProtocol):
 
     # What the portal calls.
 
+    def depart(self) -> tuple[int, bytes]:
+        """A handle of the connection, and all that came by it, for another process to go on with
+        after a Knock. When that has it, ``close``: the initiator will not notice."""
+        return os.dup(self._fd), bytes(self._heard or b"")
+
     def admit(self, admission: Admission) -> None:
         """Go on after a Knock."""
+        self._heard = None
         if not self.closed:
             self._guard(lambda: self.engine.admit(admission))
             self._read_on()

@@ -7,6 +7,7 @@ out anybody but its own older sessions, and never send firmware what it did not 
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,8 +15,8 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from netboot.iscsi.entering import Arrived
-from netboot.iscsi.listening import BACKLOG, listen
 from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
+from netboot.iscsi.passing import AWAY, PASSED_ON, Alone, Others, give, take
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.server import Attach, Edge
 from netboot.iscsi.target import displaced
@@ -68,7 +69,7 @@ class Portals:
 
     ``attach`` opens a disk (in a worker), ``admit`` says who may log in, ``report`` hears what
     happened; the last two are called on the loop. ``is_os`` knows by an ISID (hex) whether an
-    operating system speaks, which may be asked to log out.
+    operating system speaks, which may be asked to log out; ``others`` serve other clients.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Portals:
         report: Callable[[Report], None],
         is_os: Callable[[str], bool] = lambda isid: False,
         linger: float = LINGER,
+        others: Others | None = None,
     ) -> None:
         self.room = memoryview(bytearray(RECEIVE_BUFFER))
         self.portals: tuple[Portal, ...] = ()
@@ -85,6 +87,7 @@ class Portals:
         self._admit = admit
         self._report = report
         self._is_os = is_os
+        self._others = others or Alone()
         self._targets = OpenTargets(attach, self._failed, self._spawn, linger)
         self.resize = self._targets.resize
         self._servers: list[asyncio.Server] = []
@@ -96,18 +99,15 @@ class Portals:
         self._stopping = False
         self._sparing = Sparing()
 
-    async def start(self, portals: Sequence[Portal]) -> tuple[Portal, ...]:
-        """Listen; returns the portals, a port 0 replaced by the one that was free.
-
-        ConfigError when one of the addresses cannot be had; then none is listened on.
-        """
+    async def start(self, found: Sequence[tuple[Portal, socket.socket]]) -> tuple[Portal, ...]:
+        """Accept at the sockets that listen at the portals; returns the portals."""
         loop = asyncio.get_running_loop()
-        found = listen(portals)
         self.portals = tuple(portal for portal, _ in found)
         self._targets.ports = tuple(sorted({portal.group for portal in self.portals}))
         for portal, sock in found:
             made = partial(Peer, self, portal)
-            self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
+            server = await loop.create_server(made, sock=sock, backlog=socket.SOMAXCONN)
+            self._servers.append(server)
         return self.portals
 
     async def stop(self) -> None:
@@ -118,7 +118,7 @@ class Portals:
         while there := list(self._targets):  # one may just be opening
             for target in there:
                 await self.close(target.mac, STOPPING)
-        self._listen_no_more()
+        self.listen_no_more()
         for peer in [*self._outside, *self._discovering]:
             peer.close(STOPPING)
         for errand in list(self._errands):
@@ -127,9 +127,19 @@ class Portals:
         await _gone(self._connected, STOP_TIMEOUT)
         self._targets.dismiss()
 
-    def _listen_no_more(self) -> None:
+    def listen_no_more(self) -> None:
+        """Accept nobody; whoever has the same sockets does."""
         for server in self._servers:
             server.close()
+
+    def deaf(self) -> None:
+        """Another process that stops does not listen any more: if we stop too, nor do we."""
+        if self._stopping:
+            self.listen_no_more()
+
+    def take(self, sock: socket.socket, portal: Portal, heard: bytes) -> None:
+        """A connection of ours came to another process, which has ``heard`` that much of it."""
+        self._spawn(take(self, sock, portal, heard))
 
     async def close(
         self, mac: str, why: str = "closed by the operator", *, politely: bool = False
@@ -180,12 +190,15 @@ class Portals:
         """open-iscsi comes back as soon as its logout is answered. When we stop it must then find
         the door closed: accepted, and reset a moment later, it was seen to try without end."""
         if self._stopping:
-            self._listen_no_more()
+            self.listen_no_more()
+            self._others.deaf()
 
     def left(self, peer: Peer, why: str) -> None:
         self._outside.pop(peer, None)
         self._discovering.pop(peer, None)
         self._connected.discard(peer)
+        if why == PASSED_ON:
+            return
         target = self._targets.of(peer) if peer.edge is not None else None
         if target is not None:
             self._leave(target, peer, why)
@@ -218,6 +231,12 @@ class Portals:
     async def _ask(self, peer: Peer, knock: Knock) -> None:
         if self._stopping:
             admission = Admission(LoginStatus.OUT_OF_RESOURCES, detail=STOPPING)
+        elif peer.closed:
+            return
+        elif not self._others.mine(knock):
+            if await give(self._others, peer, knock):
+                return
+            admission = AWAY
         else:
             admission = await self._admit(knock)
         if admission.status:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import urllib.error
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from netboot.disks.engine import owner
 from netboot.errors import LabError
 from netboot.lab.machine import Machine
 from netboot.lab.namespace import BRIDGE
+from netboot.model import Knock, hyphenated
 
 ADDRESS = "192.168.77.1"
 PREFIX = 24
@@ -111,6 +114,17 @@ class Service:
         """What the service knows of one machine."""
         view = await self.get(f"/api/v1/clients/{mac}")
         return dict(view)
+
+    async def disk_process(self, mac: str) -> int:
+        """The process that serves a machine's disk; OSError when there is one less than usual."""
+        parts = (await self.get("/healthz"))["parts"]
+        found = [int(number) for number in re.findall(r"\d+", parts["disks"])]
+        return found[owner(Knock("", f":{hyphenated(mac)}", ""), len(found))]
+
+    def disk_words(self) -> str:
+        """What the disk processes have written to their logs."""
+        logs = sorted(self.settings.state.glob("disk-*.log"))
+        return "".join(log.read_text(errors="replace") for log in logs)
 
     async def stop(self) -> int:
         """Ask it to stop, and see that it does; its exit code."""

@@ -17,6 +17,9 @@ from netboot.service.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+#: Disk processes by default: more serve more, but what the others of this machine need is theirs.
+_PROCESSES = 4
+
 #: What a booted machine of each kind must find here: rows of the firmware table, by code.
 _COMMON_FIRMWARE = (0x00, 0x07)
 
@@ -34,6 +37,11 @@ def check_machine(settings: Settings, site: Site) -> None:
     if settings.dns.enabled:
         for kind in ("udp", "tcp"):
             preflight.port(kind, own, settings.dns.port, "dns.enabled = false")
+
+
+def disk_processes(settings: Settings) -> int:
+    """How many there are to be: as the settings say, or one for each core that we may use."""
+    return settings.iscsi.processes or min(_PROCESSES, preflight.cores())
 
 
 def check_loaders(settings: Settings, site: Site) -> None:

@@ -17,12 +17,22 @@ from netboot.dns.server import DnsServer
 from netboot.http.metrics import EXPIRED, Figures
 from netboot.http.server import HttpServer
 from netboot.http.views import Health
-from netboot.model import Lease, LeaseState
+from netboot.model import DiskProcess, Lease, LeaseState
 from netboot.service.overview import Overview
 from netboot.service.warming import Warmer
 from netboot.tftp.server import TftpServer
 
 T = TypeVar("T")
+
+
+def in_words(processes: Sequence[DiskProcess]) -> str:
+    """How the disk processes are, as /healthz says it."""
+    away = [str(each.number) for each in processes if each.pid is None]
+    if len(processes) == 1:
+        return "the process is away" if away else f"process {processes[0].pid}"
+    if away:
+        return f"of {len(processes)} processes, {' and '.join(away)} (counted from 0) away"
+    return f"processes {', '.join(str(each.pid) for each in processes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +63,7 @@ class Measures:
             overlays=self.overview.overlays(),
             leases=self._leases(),
             disks=sorted(self.disks.counters().values(), key=lambda row: row.mac),
-            disk_process=self.disks.alive(),
-            restarts=self.disks.restarts,
+            processes=self.disks.processes,
             refused=dict(self.refused),
             prefetched=warmer.fetched if warmer else 0,
             room=self._room(),

@@ -132,6 +132,11 @@ def freeze_what_is_loaded() -> None:
     gc.freeze()
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def raise_file_limit() -> int:
     """Let this process and its children open as many files as root lets them; how many.
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from netboot.disks.engine import UNAVAILABLE, Memory
+from netboot.disks.engine import UNAVAILABLE, Memory, owner
 from netboot.model import Admission, DiskSpec, Knock, Lun
 
 MAC, TARGET = "52:54:00:12:34:56", "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -14,6 +14,34 @@ KNOCK = Knock("iqn.a", TARGET, "192.168.77.50", "400027230001")
 def admission(generation: int = 0, mac: str = MAC) -> Admission:
     spec = DiskSpec("/g.raw", 4096, "sha256:x", "/o.qcow2", generation)
     return Admission(0, mac, TARGET, (Lun(0, spec, "s"),))
+
+
+def test_a_client_has_one_owner_whatever_it_says_and_wherever_it_is() -> None:
+    """The figures are part of the interface: processes of two releases must agree on them."""
+    same = [
+        KNOCK,
+        replace(KNOCK, address="fd00::9", isid="00023d000001"),
+        replace(KNOCK, target=TARGET.upper(), initiator="iqn.other"),
+        replace(KNOCK, target="iqn.2030-01.elsewhere:52-54-00-12-34-56"),
+    ]
+    for processes, number in ((1, 0), (2, 1), (3, 0), (4, 1), (64, 37)):
+        assert [owner(knock, processes) for knock in same] == [number] * len(same)
+
+
+def test_a_discovery_has_the_owner_of_its_initiator() -> None:
+    found = [Knock(f"iqn.a:{n}", "", "10.0.0.9", discovery=True) for n in range(64)]
+    assert {owner(knock, 4) for knock in found} == {0, 1, 2, 3}
+    assert owner(Knock("", "", ""), 4) in range(4)
+    assert owner(Knock("\udcff", "", ""), 4) in range(4)
+
+
+def test_clients_are_shared_out_evenly() -> None:
+    for processes in (2, 3, 4):
+        count = [0] * processes
+        for n in range(1000):
+            target = f"iqn.t:52-54-00-00-{n >> 8:02x}-{n & 255:02x}"
+            count[owner(replace(KNOCK, target=target), processes)] += 1
+        assert min(count) > 0.8 * 1000 / processes
 
 
 def test_nobody_is_known_at_first() -> None:

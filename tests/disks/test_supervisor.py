@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from netboot.disks import supervisor as module
+from netboot.disks import keeper as module
 from netboot.disks import wire
 from netboot.disks.supervisor import Supervisor
 from netboot.disks.wire import DiskEvent

@@ -49,6 +49,10 @@ EVERY: list[Any] = [
     wire.Limit(SessionLimits(10, 2)),
     wire.Hello(1, 1, "::1", 1, portals=(Portal("::1", 1, 2), Portal("10.0.0.1", 3))),
     wire.Admitted(9, Admission(0x0101, "m", redirect="10.0.0.2:3260")),
+    wire.Hello(1, 1, "::1", 1, number=2, processes=3),
+    wire.Passed(Portal("::1", 3260, 2)),
+    wire.Needed(),
+    wire.Deaf(),
     wire.Count(),
     wire.Stop(),
 ]
@@ -73,6 +77,15 @@ def test_where_a_process_listens() -> None:
     others = ((), two[:1], two[::-1], (*two, two[1]), (Portal("::1", 1, 1), two[1]))
     assert not any(found.listens_at(other) for other in others)
     assert wire.Hello(1, 1, "10.0.0.1", 3).listening == (Portal("10.0.0.1", 3, 1),)
+
+
+def test_which_process_it_is() -> None:
+    here = (Portal("10.0.0.1", 3),)
+    found = wire.Hello(1, wire.PROTOCOL, "10.0.0.1", 3, number=1, processes=2)
+    assert found.fits(1, 2, here)
+    assert not (found.fits(0, 2, here) or found.fits(1, 3, here) or found.fits(1, 2, ()))
+    assert not wire.Hello(1, wire.PROTOCOL + 1, "10.0.0.1", 3).fits(0, 1, here)
+    assert wire.Hello(1, wire.PROTOCOL, "10.0.0.1", 3).fits(0, 1, here), "an older release"
 
 
 def test_a_line_byte_for_byte() -> None:

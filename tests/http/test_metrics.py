@@ -15,7 +15,7 @@ from netboot.events import Phase
 from netboot.http import metrics
 from netboot.http.metrics import METRICS, Figures, Metric, Type, render
 from netboot.http.views import ClientView, ImageView, OverlayView, StepView
-from netboot.model import Counters
+from netboot.model import Counters, DiskProcess
 from netboot.tftp.server import TftpCounters
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,8 +43,7 @@ ALL = Figures(
     overlays=(WELL, ILL),
     leases={"bound": 3, "expired": 2},
     disks=(DISK,),
-    disk_process=True,
-    restarts=6,
+    processes=(DiskProcess(0, 77, 5, 6), DiskProcess(1)),
     prefetched=1 << 20,
     refused={0x0202: 2, 0x0301: 1, 0x0999: 4},
     room=(100, 1 << 40),
@@ -151,8 +150,10 @@ def test_disks_and_overlays() -> None:
     names = "sessions", "reads", "read_bytes", "writes", "written_bytes", "flushes", "errors"
     values = [found[f"netboot_disk_{name}_total{{mac={A}}}"] for name in names]
     assert values == [1, 2, 1024, 3, 4096, 4, 5]
-    assert found["netboot_disk_process_up"] == 1
-    assert found["netboot_disk_process_restarts_total"] == 6
+    names = "up", "restarts_total", "sessions"
+    for number, expected in enumerate(([1, 6, 5], [0, 0, 0])):
+        row = f"{{process={number}}}"
+        assert [found[f"netboot_disk_process_{name}{row}"] for name in names] == expected
     assert found["netboot_prefetch_bytes_total"] == 1 << 20
     well, ill = (f"{{image=debian,mac={each.mac},mode={each.mode}}}" for each in (WELL, ILL))
     assert found[f"netboot_overlay_allocated_bytes{well}"] == 8192

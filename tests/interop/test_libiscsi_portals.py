@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from netboot.disks.listening import listen
 from netboot.iscsi.portal import Kind, Portals, Report
 from netboot.model import Admission, Chap, DiskSpec, Knock, Lun, Portal, SessionLimits
 from tests.interop.conftest import MAC, NAME
@@ -133,7 +134,7 @@ def test_libiscsi_logs_out_when_it_is_asked_and_comes_back() -> None:
             return welcome
 
         portals = Portals(lambda _: disk, admit, reports.append, lambda isid: True)
-        (here,) = await portals.start([Portal("127.0.0.1", 0)])
+        (here,) = await portals.start(listen([Portal("127.0.0.1", 0)]))
         try:
             words = ["write -P 0x33 0 64k", "sleep 2000", "read -P 0x33 0 64k", "flush"]
             io = await asyncio.create_subprocess_exec(

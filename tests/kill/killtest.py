@@ -320,12 +320,11 @@ class Killing:
             await service.wait()
 
     async def disk_process(self) -> int:
-        """Its pid, once it is there and well and none of those that we have killed."""
+        """The pid of the guest's, once it is well and none of those that we have killed."""
         async with asyncio.timeout(60):
             while True:
-                with contextlib.suppress(OSError, ValueError):
-                    parts = (await self.lab.service.get("/healthz"))["parts"]
-                    pid = int(parts["disks"].removeprefix("process "))
+                with contextlib.suppress(OSError):
+                    pid = await self.lab.service.disk_process(ONE.mac)
                     if pid not in self._killed:
                         return pid
                 await asyncio.sleep(0.05)
@@ -350,9 +349,9 @@ class Killing:
         if wrong:
             raise Missed(f"{len(wrong)} things are wrong, the first: {wrong[0]}")
         self.outcome.outside = count
-        for log in (self.lab.service.log, self.lab.settings.state / "disk-0.log"):
-            if "Traceback" in log.read_text(errors="replace"):
-                raise Missed(f"{log} has a traceback")
+        words = self.lab.service.log.read_text(errors="replace") + self.lab.service.disk_words()
+        if "Traceback" in words:
+            raise Missed(f"a log in {self.lab.settings.state} or beside it has a traceback")
 
 
 def program(*words: str | Path) -> bytes:

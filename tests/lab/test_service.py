@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from netboot.config import load
+from netboot.disks.engine import owner
 from netboot.errors import LabError
 from netboot.lab import service
 from netboot.lab.machine import Machine
 from netboot.lab.service import Service, Settings
+from netboot.model import Knock
 
 MACHINES = [Machine("m1", "52:54:00:00:00:01", "tap0"), Machine("m2", "52:54:00:00:00:02", "tap1")]
 
@@ -60,3 +62,29 @@ def test_nobody_answers_is_an_oserror_not_a_wait(
 
 def test_stopping_what_was_never_started_is_harmless(tmp_path: Path) -> None:
     assert asyncio.run(Service(tmp_path, settings(tmp_path)).stop()) == 0
+
+
+def test_which_process_serves_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Service(tmp_path, settings(tmp_path))
+
+    async def get(path: str) -> object:
+        assert path == "/healthz"
+        return {"parts": {"disks": words}}
+
+    monkeypatch.setattr(made, "get", get)
+    words = "process 77"
+    macs = [f"52:54:00:00:00:{n:02x}" for n in range(20)]
+    assert {asyncio.run(made.disk_process(mac)) for mac in macs} == {77}
+    words = "processes 77, 78, 79"
+    target = "iqn.2026-11.lab.netboot:52-54-00-00-00-07"
+    owned = 77 + owner(Knock("iqn.a", target, "10.0.0.9"), 3)
+    assert asyncio.run(made.disk_process(macs[7])) == owned
+    assert {asyncio.run(made.disk_process(mac)) for mac in macs} == {77, 78, 79}
+
+
+def test_what_the_disk_processes_said(tmp_path: Path) -> None:
+    made = Service(tmp_path, settings(tmp_path))
+    assert made.disk_words() == ""
+    for number in (1, 0):
+        (tmp_path / f"disk-{number}.log").write_text(f"{number}\n")
+    assert made.disk_words() == "0\n1\n"

@@ -7,7 +7,7 @@ import pytest
 from netboot import config
 from netboot.errors import ConfigError, ImageError
 from netboot.model import Version
-from netboot.service import fitness
+from netboot.service import fitness, preflight
 from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 
@@ -111,3 +111,14 @@ def test_secrets_that_others_may_read(
 def test_settings_that_have_gone_meanwhile(tmp_path: Path) -> None:
     more = '[iscsi]\ndiscovery_secret = "let-me-look-1"\n'
     fitness.warn_of_readers(tmp_path / "none", settings(tmp_path, more))
+
+
+@pytest.mark.parametrize(
+    ("more", "cores", "processes"),
+    [("", 1, 1), ("", 3, 3), ("", 64, 4), ("processes = 1", 8, 1), ("processes = 9", 2, 9)],
+)
+def test_how_many_disk_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, cores: int, processes: int
+) -> None:
+    monkeypatch.setattr(preflight, "cores", lambda: cores)
+    assert fitness.disk_processes(settings(tmp_path, f"[iscsi]\n{more}")) == processes

@@ -18,9 +18,19 @@ from netboot.events import BootEvent, Phase
 from netboot.http.metrics import render
 from netboot.http.server import HttpServer
 from netboot.http.views import Health
-from netboot.model import Counters, Host, Lease, LeaseState, OverlayMode, Profile, Site, Version
+from netboot.model import (
+    Counters,
+    DiskProcess,
+    Host,
+    Lease,
+    LeaseState,
+    OverlayMode,
+    Profile,
+    Site,
+    Version,
+)
 from netboot.service.ledger import Ledger
-from netboot.service.measures import Measures
+from netboot.service.measures import Measures, in_words
 from netboot.service.overview import Overview
 from netboot.service.warming import Warmer
 from netboot.state.store import Store
@@ -28,6 +38,7 @@ from netboot.tftp.server import TftpServer
 
 A, B = (f"52:54:00:00:00:0{n}" for n in (1, 2))
 NOW = 1000.0
+PROCESSES = (DiskProcess(0, 11, 2, 3), DiskProcess(1, 12))
 SITE = Site(
     interface="br0",
     address=IPv4Interface("192.168.77.1/24"),
@@ -46,7 +57,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def measures(store: Store, state: Path, **more: Any) -> Measures:
     disks = SimpleNamespace(
-        counters=lambda: {B: Counters(B, 1), A: Counters(A, 2)}, alive=lambda: True, restarts=3
+        counters=lambda: {B: Counters(B, 1), A: Counters(A, 2)}, processes=PROCESSES
     )
     timelines = Timelines([BootEvent(A, 1.0, Phase.SEEN)])
     overview = Overview(lambda: SITE, store, timelines, lambda mac: None, dict)
@@ -64,13 +75,27 @@ def measures(store: Store, state: Path, **more: Any) -> Measures:
     return Measures(**{**given, **more})
 
 
+@pytest.mark.parametrize(
+    ("pids", "words"),
+    [
+        ((11,), "process 11"),
+        ((None,), "the process is away"),
+        ((11, 12, 13), "processes 11, 12, 13"),
+        ((11, None, 13), "of 3 processes, 1 (counted from 0) away"),
+        ((None, None), "of 2 processes, 0 and 1 (counted from 0) away"),
+    ],
+)
+def test_disk_processes_in_words(pids: tuple[int | None, ...], words: str) -> None:
+    assert in_words([DiskProcess(number, pid) for number, pid in enumerate(pids)]) == words
+
+
 def test_what_there_is_without_any_server(store: Store, tmp_path: Path) -> None:
     figures = measures(store, tmp_path).figures()
     assert (figures.release, figures.started, figures.well) == (__version__, 5.0, True)
     assert [client.mac for client in figures.clients] == [A]
     assert list(figures.named) == [A]
     assert [row.mac for row in figures.disks] == [A, B]
-    assert (figures.disk_process, figures.restarts) == (True, 3)
+    assert figures.processes == PROCESSES
     assert (figures.dhcp, figures.tftp, figures.dns, figures.http) == (None,) * 4
     assert figures.prefetched == 0
     assert figures.room is not None

@@ -239,3 +239,15 @@ def test_what_is_loaded_is_not_collected_again() -> None:
         "assert len(gc.get_objects()) < 100\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_cores_that_we_may_use() -> None:
+    """Not those that the machine has: a container may be given fewer."""
+    code = (
+        "import os\n"
+        "from netboot.service import preflight\n"
+        "assert preflight.cores() == len(os.sched_getaffinity(0))\n"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "assert preflight.cores() == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from netboot.disks.listening import listen
 from netboot.errors import ConfigError
-from netboot.iscsi.listening import listen
 from netboot.model import Portal
 
 

@@ -10,12 +10,9 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from netboot.errors import ConfigError
 from netboot.model import Portal
-
-BACKLOG: Final = 1024
 
 
 def listen(portals: Sequence[Portal]) -> list[tuple[Portal, socket.socket]]:
@@ -35,6 +32,19 @@ def listen(portals: Sequence[Portal]) -> list[tuple[Portal, socket.socket]]:
     return found
 
 
+def inherited(
+    portals: Sequence[Portal], handles: Sequence[int]
+) -> list[tuple[Portal, socket.socket]]:
+    """The sockets that whoever started us, or spoke to us, has given us: one for each portal.
+
+    OSError when one of them is no socket.
+    """
+    return [
+        (portal, socket.socket(fileno=handle))
+        for portal, handle in zip(portals, handles, strict=True)
+    ]
+
+
 def _listening(portal: Portal) -> socket.socket:
     family = socket.AF_INET6 if ":" in portal.address else socket.AF_INET
     sock: socket.socket | None = None
@@ -44,7 +54,7 @@ def _listening(portal: Portal) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((portal.address, portal.port))
-        sock.listen(BACKLOG)
+        sock.listen(socket.SOMAXCONN)
     except OSError as error:
         if sock is not None:
             sock.close()
