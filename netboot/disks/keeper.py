@@ -108,6 +108,8 @@ class Keeper:
         hello, process = self._hello, self._process
         if self.alive():
             self.send(wire.Stop())
+        elif process is not None:
+            process.terminate()  # it has just been started, or has hung up
         if process is not None and not await _ended(process, STOP_TIMEOUT):
             log.error("the disk process %d did not end; killed", process.pid)
             process.kill()

@@ -65,6 +65,7 @@ class Channel:
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self._control: asyncio.StreamWriter | None = None
+        self._met = asyncio.Event()  #: a control process has been there
         self._asked: dict[int, asyncio.Future[Admission]] = {}
         self._number = 0
         self._pushed: dict[str, Counters] = {}
@@ -115,6 +116,11 @@ class Channel:
 
     async def ask(self, knock: Knock) -> Admission:
         """Whether ``knock`` may log in: from the control process, or from memory."""
+        if self._control is None and not self._met.is_set():
+            # We have just been started, by who is on its way to us: a machine that has waited
+            # for us need not try again.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._met.wait(), ANSWER_TIMEOUT)
         if self._control is None:
             return self._memory.answer(knock)
         self._number += 1
@@ -162,6 +168,7 @@ class Channel:
         if self._control is not None:
             self._control.close()
         self._control = writer
+        self._met.set()
         self._pushed.clear()
         self._introduce(writer)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -147,9 +148,14 @@ def test_a_login_is_asked_about(play: Any) -> None:
     play(scene)
 
 
-def test_without_a_control_process_memory_answers(play: Any) -> None:
+def test_without_a_control_process_memory_answers(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.05)
+
     async def scene(rig: Rig) -> None:
         assert (await rig.channel.ask(KNOCK)).status == 0x0301
+        monkeypatch.setattr(server, "ANSWER_TIMEOUT", 30.0)
         control = await rig.control()
         asking = asyncio.create_task(rig.channel.ask(KNOCK))
         control.say(wire.Admitted((await control.hear_a(wire.Asked)).number, WELCOME))
@@ -159,6 +165,41 @@ def test_without_a_control_process_memory_answers(play: Any) -> None:
         assert await rig.channel.ask(KNOCK) == WELCOME
 
     play(scene)
+
+
+def test_who_comes_before_the_first_control_process_waits_for_it(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        asking = asyncio.create_task(rig.channel.ask(KNOCK))
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        control = await rig.control()
+        control.say(wire.Admitted((await control.hear_a(wire.Asked)).number, WELCOME))
+        assert await asking == WELCOME
+        await control.leave()
+        await rig.until(lambda: not rig.channel.connected)
+        stranger = Knock("iqn.b", "iqn.t", "10.0.0.8")
+        async with asyncio.timeout(2):  # one that was there, and is not, is not waited for
+            assert (await rig.channel.ask(stranger)).status == 0x0301
+
+    play(scene)
+
+
+def test_the_sockets_go_along_with_the_first_line(tmp_path: Path) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path / "disk-0.sock")
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            rig.channel._handles = lambda: [door.fileno()]
+            await rig.channel.start(rig.path)
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(str(rig.path))
+                data, (handle,), _, _ = await asyncio.to_thread(socket.recv_fds, line, 1 << 16, 9)
+                with socket.socket(fileno=handle) as same:
+                    assert same.getsockname() == door.getsockname()
+                assert wire.decode(data) == rig.hello()
+            await rig.channel.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
 
 
 def test_a_control_process_that_dies_over_a_question(play: Any) -> None:

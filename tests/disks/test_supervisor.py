@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from netboot.disks import keeper as module
+from netboot.disks import supervisor as several
 from netboot.disks import wire
+from netboot.disks.engine import owner
 from netboot.disks.supervisor import Supervisor
 from netboot.disks.wire import DiskEvent
 from netboot.errors import ConfigError
-from netboot.model import Admission, Knock, Portal
+from netboot.model import Admission, Knock, Portal, SessionLimits
 
 WELCOME = Admission(0, "52:54:00:12:34:56", "iqn.t")
 
@@ -33,16 +35,22 @@ class Rig:
         self.knocks.append(knock)
         if knock.initiator == "iqn.trouble":
             raise KeyError("a mistake of ours")
-        return WELCOME
+        name = knock.target.rpartition(":")[2]
+        return Admission(0, name, knock.target) if ":" in knock.target else WELCOME
 
-    def make(self, port: int = 0) -> Supervisor:
+    def make(self, port: int = 0, processes: int = 1, sessions: int = 100) -> Supervisor:
+        here, limits = [Portal("127.0.0.1", port)], SessionLimits(sessions, 16)
         self.all.append(
-            Supervisor(self.state, [Portal("127.0.0.1", port)], self.admit, self.events.append)
+            Supervisor(
+                *(self.state, here, self.admit, self.events.append),
+                limits=limits,
+                processes=processes,
+            )
         )
         return self.all[-1]
 
-    async def start(self, port: int = 0) -> Supervisor:
-        made = self.make(port)
+    async def start(self, port: int = 0, processes: int = 1, sessions: int = 100) -> Supervisor:
+        made = self.make(port, processes, sessions)
         await made.start()
         return made
 
@@ -269,14 +277,17 @@ def test_a_log_that_has_grown_is_set_aside(play: Any) -> None:
     play(scene)
 
 
-async def knock(port: int, initiator: str) -> int:
-    """The status that a login of ``initiator`` is answered with."""
-    text = f"InitiatorName={initiator}\0TargetName=iqn.t\0SessionType=Normal\0".encode()
+async def knock(port: int, initiator: str, target: str = "iqn.t", *, stay: bool = False) -> Any:
+    """The status that a login of ``initiator`` is answered with; or (``stay``) its session."""
+    text = f"InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0".encode()
     head = bytearray(48)
     head[:8] = bytes((0x43, 0x87, 0, 0, 0)) + len(text).to_bytes(3, "big")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(bytes(head) + text + bytes(-len(text) % 4))
     answer = await asyncio.wait_for(reader.readexactly(48), 10)
+    if stay:
+        assert answer[36:38] == b"\0\0"
+        return writer
     writer.close()
     await writer.wait_closed()
     return int.from_bytes(answer[36:38], "big")
@@ -301,5 +312,198 @@ def test_logins_are_asked_about_and_remembered(play: Any) -> None:
         await again.leave()
         assert await knock(port, "iqn.a") == 0x0301
         await rig.start(port)
+
+    play(scene)
+
+
+def owned_by(number: int, processes: int, count: int = 3) -> list[str]:
+    """Targets that one of the processes serves."""
+    names = (f"iqn.t:{n}" for n in range(1000))
+    found = [name for name in names if owner(Knock("", name, ""), processes) == number]
+    return found[:count]
+
+
+def test_several_processes_at_one_port(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=3)
+        pids = [each.pid for each in made.processes]
+        assert len({*pids}) == 3 and None not in pids and made.pid == pids[0]
+        writers = []
+        for number in range(3):
+            for target in owned_by(number, 3, number + 1):
+                for name in ("iqn.a", "iqn.b"):
+                    writers.append(await knock(made.port, name, target, stay=True))
+        await rig.until(lambda: len(rig.events) == 12)
+        assert [each.sessions for each in made.processes] == [2, 4, 6]
+        assert len(await made.refresh()) == 6
+        for writer in writers:
+            writer.close()
+        await rig.until(lambda: not sum(each.sessions for each in made.processes))
+
+    rig = play(scene)
+    assert not [path for path in rig.state.iterdir() if path.suffix != ".log"]
+
+
+def test_one_that_dies_leaves_the_others_alone(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=3)
+        before = [each.pid for each in made.processes]
+        assert before[1] is not None
+        os.kill(before[1], signal.SIGKILL)
+        await rig.until(lambda: not made.alive())
+        away = made.processes
+        assert [each.pid for each in away] == [before[0], None, before[2]]
+        # Its own client waits; the others do not, although it is still away.
+        mine = asyncio.create_task(knock(made.port, "iqn.a", owned_by(1, 3)[0]))
+        assert await knock(made.port, "iqn.a", owned_by(0, 3)[0]) == 0
+        assert await mine == 0
+        after = made.processes
+        assert [each.pid for each in after][::2] == before[::2] and after[1].pid != before[1]
+        assert [each.restarts for each in after] == [0, 1, 0] and made.restarts == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_who_connects_while_a_process_is_away_waits(play: Any, processes: int) -> None:
+    """Nobody is refused, for the sockets are open all the time."""
+
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=processes)
+        port = made.port
+        for each in made.processes:
+            assert each.pid is not None
+            os.kill(each.pid, signal.SIGKILL)
+        await rig.until(lambda: not any(each.pid for each in made.processes))
+        assert await knock(port, "iqn.a") == 0
+
+    play(scene)
+
+
+def test_one_that_is_ended_by_somebody_else_hands_over(play: Any) -> None:
+    """SIGTERM to one of several: whoever comes meanwhile is served by its successor."""
+
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=2)
+        pid = made.processes[1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        while made.processes[1].restarts == 0:
+            for number in (0, 1):
+                assert await knock(made.port, "iqn.a", owned_by(number, 2)[0]) in (0, 0x0302)
+        assert await knock(made.port, "iqn.a", owned_by(1, 2)[0]) == 0
+
+    play(scene)
+
+
+def test_several_are_adopted_and_can_be_restarted_by_who_did_not_start_them(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start(processes=2)
+        before, port = [each.pid for each in first.processes], first.port
+        staying = await knock(port, "iqn.s", owned_by(0, 2)[0], stay=True)
+        assert await knock(port, "iqn.a", owned_by(0, 2)[0]) == 0
+        await first.leave()
+        assert [await knock(port, "iqn.a", owned_by(n, 2)[0]) for n in (0, 1)] == [0, 0x0301]
+        second = await rig.start(port, processes=2)
+        assert [each.pid for each in second.processes] == before
+        assert [each.sessions for each in second.processes] == [1, 0]
+        assert before[1] is not None
+        os.kill(before[1], signal.SIGKILL)
+        await rig.until(lambda: second.processes[1].restarts)
+        assert second.processes[0].pid == before[0]
+        assert await knock(port, "iqn.a", owned_by(1, 2)[0]) == 0
+        assert await second.refresh()
+        staying.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 2), (2, 1)])
+def test_another_number_of_processes_replaces_them_all(play: Any, before: int, after: int) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start(processes=before)
+        pids, port = [each.pid for each in first.processes], first.port
+        await first.leave()
+        second = await rig.start(port, processes=after)
+        assert len(second.processes) == after and second.alive()
+        assert not [pid for pid in pids if pid and alive(pid)]
+        assert await knock(port, "iqn.a") == 0
+
+    play(scene)
+
+
+def test_one_that_does_not_start_takes_those_that_did_with_it(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(rig: Rig) -> None:
+        (rig.state / "disk-1.door").mkdir(parents=True)
+        made = rig.make(processes=2)
+        with pytest.raises(ConfigError, match=r"disk-1\.door: no socket can be made there"):
+            await made.start()
+        assert not made.alive() and not listens(made.port)
+        assert not (rig.state / "disk-0.sock").exists()
+
+    play(scene)
+
+
+def test_running_disks_outlive_a_start_that_fails(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        first = await rig.start(processes=2)
+        port, pids = first.port, [each.pid for each in first.processes]
+        await first.leave()
+        assert pids[1] is not None
+        os.kill(pids[1], signal.SIGKILL)
+        (rig.state / "disk-1.door").unlink()
+        (rig.state / "disk-1.door").mkdir()
+        with pytest.raises(ConfigError):
+            await rig.start(port, processes=2)
+        assert pids[0] is not None and alive(pids[0]) and listens(port)
+        (rig.state / "disk-1.door").rmdir()
+        second = await rig.start(port, processes=2)
+        assert second.pid == pids[0]
+
+    play(scene)
+
+
+def test_sessions_are_limited_in_all(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several, "SHARE_INTERVAL", 0.01)
+
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=2, sessions=3)
+        staying = [
+            await knock(made.port, f"iqn.{n}", target, stay=True)
+            for n, target in enumerate(owned_by(0, 2))
+        ]
+        mine, other = owned_by(0, 2)[0], owned_by(1, 2)[0]
+        async with asyncio.timeout(10):
+            while await knock(made.port, "iqn.b", other) != 0x0302:
+                await asyncio.sleep(0.01)
+        assert await knock(made.port, "iqn.b", mine) == 0x0302
+        staying.pop().close()
+        async with asyncio.timeout(10):
+            while await knock(made.port, "iqn.b", other):
+                await asyncio.sleep(0.01)
+        made.limit(SessionLimits(2, 16))
+        async with asyncio.timeout(10):
+            while await knock(made.port, "iqn.b", other) != 0x0302:
+                await asyncio.sleep(0.01)
+        for writer in staying:
+            writer.close()
+
+    play(scene)
+
+
+def test_what_is_wanted_of_a_client_is_wanted_of_its_owner(play: Any) -> None:
+    async def scene(rig: Rig) -> None:
+        made = await rig.start(processes=2)
+        for number in (0, 1):
+            target = owned_by(number, 2)[0]
+            mac = target.rpartition(":")[2]
+            staying = await knock(made.port, "iqn.a", target, stay=True)
+            await made.forget(mac)
+            await rig.until(lambda: rig.events and rig.events[-1].kind == "logout")
+            assert rig.events[-1].mac == mac
+            staying.close()
+            assert not await made.resize(mac, "/o.qcow2", 1 << 20)
 
     play(scene)

@@ -34,7 +34,9 @@ class IscsiTarget:
         python: str = sys.executable,
         overlay: Path | None = None,
         portals: Sequence[Portal] = (Portal("127.0.0.1", 0),),
+        processes: int = 1,
     ) -> None:
+        self._processes = processes
         self.state = state
         self.golden = state / "golden.raw"
         self.overlay = overlay or state / "client.qcow2"
@@ -55,7 +57,9 @@ class IscsiTarget:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         self.disks = Supervisor(
-            self.state, self.portals, self._admit, self.events.append, python=self._python
+            *(self.state, self.portals, self._admit, self.events.append),
+            python=self._python,
+            processes=self._processes,
         )
         await self.disks.start()
         self.port = self.disks.port
