@@ -3,8 +3,9 @@
 All disk processes accept at the same listening sockets. Who has accepted somebody else's client
 hands the connection over as soon as it has named its target, which is in its first request: the
 socket and what was heard of it are one datagram to the owner's Unix socket, ``disk-<n>.door``
-in the state folder. Unsent when the owner is away: it is waited for, and not for ever. Must
-never lose a connection in silence, nor answer for somebody else's client.
+in the state folder. Who is away is waited for, and not for ever; what was not taken, because
+its owner died the next moment, is sent again. Must never lose a connection in silence, nor take
+one twice, nor answer for somebody else's client.
 """
 
 import array
@@ -13,7 +14,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 8.0
 #: Seconds until the owner is tried again: one that is away, one that has too much to do.
 AWAY, FULL = 0.02, 0.002
+#: Seconds until a connection that was not taken is sent again.
+UNTAKEN = 0.25
+#: Connections that are known to have been taken.
+REMEMBERED: Final = 4096
 #: Bytes of a datagram; what an initiator may say before it is answered is far less.
 LIMIT: Final = 128 << 10
 #: Datagrams that are taken in one breath.
@@ -63,6 +68,9 @@ class Handing:
         self._deaf = deaf
         self._sock: socket.socket | None = None
         self._queues: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._last = os.getpid() << 32  #: our successor's numbers are others
+        self._given: dict[int, asyncio.Event] = {}  #: to be taken
+        self._had: OrderedDict[int, None] = OrderedDict()  #: what we have taken, of all
 
     def start(self) -> None:
         """Open the door, which only our owner may use; ConfigError when that cannot be.
@@ -106,25 +114,39 @@ class Handing:
 
         False when the owner did not come in time. Who comes first is given away first.
         """
-        number, loop = owner(knock, len(self._doors)), asyncio.get_running_loop()
-        data = wire.encode(wire.Passed(portal)) + heard
-        deadline = loop.time() + PATIENCE
-        async with self._queues[number]:
-            while True:
-                pause = self._send(number, data, handle)
+        to = owner(knock, len(self._doors))
+        self._last += 1
+        number = self._last
+        data = wire.encode(wire.Passed(number, portal)) + heard
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        taken = self._given[number] = asyncio.Event()
+        try:
+            while await self._bring(to, data, handle, deadline):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(taken.wait(), UNTAKEN)
+                    return True
+        finally:
+            del self._given[number]
+        return False
+
+    async def _bring(self, to: int, data: bytes, handle: int, deadline: float) -> bool:
+        """Send a datagram, when those before it were sent; False when that took too long."""
+        loop = asyncio.get_running_loop()
+        async with self._queues[to]:
+            while loop.time() < deadline:
+                pause = self._send(str(self._doors[to]), data, handle)
                 if not pause:
                     return True
-                if loop.time() + pause > deadline:
-                    return False
                 await asyncio.sleep(pause)
+        return False
 
     def tell(self, message: wire.Needed | wire.Deaf) -> None:
         """Tell all the others; who is away does not hear it."""
         for number in range(len(self._doors)):
             if number != self._number:
-                self._send(number, wire.encode(message))
+                self._send(str(self._doors[number]), wire.encode(message))
 
-    def _send(self, number: int, data: bytes, handle: int = -1) -> float:
+    def _send(self, to: str, data: bytes, handle: int = -1) -> float:
         """Seconds until it is worth another try; 0 when it was sent."""
         if self._sock is None:
             return AWAY
@@ -134,23 +156,31 @@ class Handing:
                 [data],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, right) for right in rights],
                 0,
-                str(self._doors[number]),
+                to,
             )
         except BlockingIOError:
             return FULL
         except (FileNotFoundError, ConnectionRefusedError):
             return AWAY
         except OSError as error:
-            log.warning("disk process %d cannot be given a connection: %s", number, error)
+            log.warning("%s: another disk process cannot be told anything: %s", to, error)
             return AWAY
         return 0.0
+
+    def _is_new(self, number: int) -> bool:
+        if number in self._had:
+            return False
+        self._had[number] = None
+        while len(self._had) > REMEMBERED:
+            self._had.popitem(last=False)
+        return True
 
     def _come(self) -> bool:
         """Take what is there; whether there may be more."""
         assert self._sock is not None
         for _ in range(BATCH):
             try:
-                data, handles, flags, _ = socket.recv_fds(
+                data, handles, flags, sender = socket.recv_fds(
                     self._sock, LIMIT, 8, socket.MSG_CMSG_CLOEXEC
                 )
             except OSError as error:
@@ -165,9 +195,15 @@ class Handing:
                     left.push(sock)
                 try:
                     match wire.decode(line) if whole else None:
-                        case wire.Passed(portal) if len(socks) == 1:
-                            left.pop_all()
-                            self._take(socks[0], portal, heard)
+                        case wire.Passed(number, portal) if len(socks) == 1:
+                            if self._is_new(number):
+                                left.pop_all()
+                                self._take(socks[0], portal, heard)
+                            if sender:
+                                self._send(sender, wire.encode(wire.Taken(number)))
+                        case wire.Taken(number):
+                            if number in self._given:
+                                self._given[number].set()
                         case wire.Needed():
                             self._needed()
                         case wire.Deaf():

@@ -135,9 +135,20 @@ class Logged:
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A connection that is yours, which comes along. It came in by ``portal``; behind the line
-    is all that was heard of it, which was answered as far as it could be."""
+    is all that was heard of it, which was answered as far as it could be.
 
+    With the same ``number`` it is the same one again, whose Taken has not come.
+    """
+
+    number: int
     portal: Portal
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The answer to Passed: it is mine now. Until then a connection is whose it was."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +220,7 @@ Message: TypeAlias = (
     | Resized
     | Logged
     | Passed
+    | Taken
     | Needed
     | Deaf
     | Admitted
@@ -230,6 +242,7 @@ MESSAGES: Mapping[str, type[Any]] = MappingProxyType(
         "resized": Resized,
         "logged": Logged,
         "passed": Passed,
+        "taken": Taken,
         "needed": Needed,
         "deaf": Deaf,
         "admitted": Admitted,

@@ -205,9 +205,8 @@ def test_one_that_has_too_much_to_do_gets_it_later(play: Any) -> None:
             asyncio.create_task(rig.doors[0].pass_on(knock, sock.fileno(), HERE, b""))
             for sock in socks
         ]
-        await rig.until(lambda: passing[0].done())
         await asyncio.sleep(0.05)
-        assert not all(task.done() for task in passing)
+        assert not any(task.done() for task in passing)
         loop.add_reader(busy, rig.doors[1]._come)
         assert all(await asyncio.gather(*passing))
         await rig.until(lambda: len(rig.came) == 700)
@@ -217,11 +216,76 @@ def test_one_that_has_too_much_to_do_gets_it_later(play: Any) -> None:
 
 def test_what_was_given_before_the_door_closes_is_taken(play: Any) -> None:
     async def scene(rig: Rig) -> None:
-        for _ in range(5):
-            ours = rig.connection(b"x")
-            assert await rig.doors[0].pass_on(knock_for(1, 2), ours.fileno(), HERE, b"")
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(rig.doors[1]._sock)
+        passing = [
+            asyncio.create_task(
+                rig.doors[0].pass_on(knock_for(1, 2), rig.connection(b"x").fileno(), HERE, b"")
+            )
+            for _ in range(5)
+        ]
+        await asyncio.sleep(0.01)
+        assert not rig.came
         rig.doors[1].close()
         assert len(rig.came) == 5
+        assert await asyncio.gather(*passing) == [True] * 5
+
+    play(scene)
+
+
+def test_what_a_process_took_to_its_grave_is_given_to_its_successor(play: Any) -> None:
+    """A datagram in the queue of one that is killed is gone; the connection is not."""
+
+    async def scene(rig: Rig) -> None:
+        ours = rig.connection(b"x")
+        path = rig.folder / "disk-1.door"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dying:
+            dying.bind(str(path))
+            passing = asyncio.create_task(
+                rig.doors[0].pass_on(knock_for(1, 2), ours.fileno(), HERE, b"heard")
+            )
+            await asyncio.sleep(0.02)
+            assert not passing.done()
+        rig.doors[1].start()
+        assert await passing
+        assert rig.came == [(1, b"x", HERE, b"heard")]
+
+    play(scene, open_=(0,))
+
+
+def test_what_was_taken_is_not_taken_again(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has much to do is given it again, and takes it once."""
+    monkeypatch.setattr(handing, "UNTAKEN", 0.01)
+
+    async def scene(rig: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(rig.doors[1]._sock)
+        passing = [
+            asyncio.create_task(
+                rig.doors[0].pass_on(knock_for(1, 2), rig.connection(b"x").fileno(), HERE, b"")
+            )
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0.1)
+        loop.add_reader(rig.doors[1]._sock, rig.doors[1]._come)
+        assert await asyncio.gather(*passing) == [True] * 3
+        await asyncio.sleep(0.05)
+        assert len(rig.came) == 3
+
+    play(scene)
+
+
+def test_what_was_taken_is_not_remembered_for_ever(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing, "REMEMBERED", 5)
+
+    async def scene(rig: Rig) -> None:
+        for _ in range(20):
+            ours = rig.connection(b"x")
+            assert await rig.doors[0].pass_on(knock_for(1, 2), ours.fileno(), HERE, b"")
+        assert len(rig.came) == 20 and len(rig.doors[1]._had) == 5
+        assert not rig.doors[0]._given
 
     play(scene)
 
@@ -240,8 +304,8 @@ def test_what_makes_no_sense_is_passed_over_and_leaves_nothing_open(
 ) -> None:
     async def scene(rig: Rig) -> None:
         before = handles()
-        line = wire.encode(wire.Passed(HERE))
-        ours = rig.connection(b"")
+        line = wire.encode(wire.Passed(1, HERE))
+        ours = rig.connection(b"x")
         odd: list[tuple[bytes, int]] = [
             *((b"", 1), (b"rubbish\n", 1), (b'{"type":"new"}\n', 2), (b'{"type":"passed"}\n', 1)),
             *((wire.encode(wire.Stop()), 0), (line, 0), (line, 2), (line, 9)),
@@ -253,7 +317,6 @@ def test_what_makes_no_sense_is_passed_over_and_leaves_nothing_open(
                 socket.send_fds(sock, [data], [ours.fileno()] * count)
                 await asyncio.sleep(0.002)  # ten at once would be too many
         await rig.doors[1].pass_on(knock_for(0, 2), ours.fileno(), HERE, b"")
-        ours.shutdown(socket.SHUT_RD)
         await rig.until(lambda: len(rig.came) == 1)
         assert handles() == before + 2
         assert len(caplog.records) == len(odd)
