@@ -8,8 +8,10 @@ ours: an SQLite file that others may read is closed to them before anything is w
 
 import contextlib
 import os
+import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,8 @@ from netboot.state import schema
 
 #: Seconds that a writer waits for another process's transaction.
 BUSY = 10.0
+#: How often within them it is tried to give a new file its WAL.
+_TRIES = 500
 #: What SQLite keeps beside its file; it gives a new one the mode of the file itself.
 _BESIDE = ("", "-wal", "-shm")
 
@@ -125,14 +129,24 @@ def _on_connect(connection: Any, _record: object) -> None:
     # never before a CREATE TABLE. _on_begin does it instead.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {int(BUSY * 1000)}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
+    _into_wal(cursor)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _into_wal(cursor: Any) -> None:
+    """A new file has to be turned into one with a WAL, for which SQLite does not wait: of two who
+    open it at one moment, the service and the command line, one was told that it is locked."""
+    for left in reversed(range(_TRIES)):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(BUSY / _TRIES)
 
 
 def _on_begin(connection: Connection) -> None:

@@ -14,6 +14,7 @@ import pytest
 from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent, Phase
 from netboot.model import Lease, LeaseState
+from netboot.state import database
 from netboot.state.store import Store
 
 A, B, C = (f"52:54:00:00:00:0{n}" for n in (1, 2, 3))
@@ -72,6 +73,35 @@ def test_a_writer_waits_for_another_process(store: Store, url: str) -> None:
     other.close()
 
 
+def test_a_new_file_that_another_just_makes_is_waited_for(url: str, tmp_path: Path) -> None:
+    """Not yet with a WAL, and locked: SQLite itself would not wait here."""
+    first = sqlite3.connect(tmp_path / "netboot.sqlite", isolation_level=None)
+    first.execute("BEGIN IMMEDIATE")
+    first.execute("CREATE TABLE one (number INTEGER)")
+    opened: list[Store] = []
+    opening = threading.Thread(target=lambda: opened.append(Store(url)))
+    opening.start()
+    opening.join(0.2)
+    assert opened == []
+    first.execute("ROLLBACK")
+    first.close()
+    opening.join()
+    (store,) = opened
+    store.save_leases([lease(A, 5)])
+    store.close()
+
+
+def test_a_new_file_that_stays_locked_is_one_line(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY", 0.05)
+    first = sqlite3.connect(tmp_path / "netboot.sqlite", isolation_level=None)
+    first.execute("BEGIN IMMEDIATE")
+    with pytest.raises(NetbootError, match=r"netboot\.sqlite: database is locked$"):
+        Store(url)
+    first.close()
+
+
 def test_a_reader_does_not_wait_for_a_writer(store: Store, url: str) -> None:
     store.save_leases([lease(A, 5)])
     other = Store(url)
@@ -86,6 +116,7 @@ ADD_MANY = """
 import sys
 from ipaddress import IPv4Address
 from netboot.model import Lease, LeaseState
+from netboot.state import database
 from netboot.state.store import Store
 
 store = Store(sys.argv[1])
