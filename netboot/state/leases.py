@@ -10,7 +10,12 @@ from netboot.model import Lease, LeaseState
 from netboot.state import schema
 from netboot.state.database import Database
 
-#: Every ACK waits for these two, which SQLite and PostgreSQL both take.
+#: Every ACK waits for these, which SQLite and PostgreSQL both take. Most leases are of a machine
+#: that has the address already: that writes one page, for it changes what no index holds.
+_AGAIN = (
+    "UPDATE lease SET expires = ?, state = ?, hostname = ?"
+    " WHERE address = ? AND mac = ? AND state <> ?"
+)
 _MOVED = "DELETE FROM lease WHERE mac = ? AND state <> ? AND address <> ?"
 _KEPT = (
     "INSERT INTO lease (address, mac, expires, state, hostname) VALUES (?, ?, ?, ?, ?)"
@@ -43,9 +48,12 @@ class Leases(Database):
         """
         with self._swiftly() as execute:
             for lease in leases:
-                address = str(lease.address)
+                address, declined = str(lease.address), LeaseState.DECLINED.value
                 if lease.state != LeaseState.DECLINED:
-                    execute(_MOVED, (lease.mac, LeaseState.DECLINED.value, address))
+                    told = (lease.expires, lease.state.value, lease.hostname)
+                    if execute(_AGAIN, (*told, address, lease.mac, declined)):
+                        continue
+                    execute(_MOVED, (lease.mac, declined, address))
                 execute(
                     _KEPT,
                     (address, lease.mac, lease.expires, lease.state.value, lease.hostname),

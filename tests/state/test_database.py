@@ -41,10 +41,11 @@ def test_every_connection_is_durable_and_waits(store: Store) -> None:
 
 def test_what_a_machine_waits_for_is_as_durable(store: Store) -> None:
     with store._swiftly() as execute:
-        told: Any = execute("PRAGMA synchronous", ())
-        assert told.fetchone() == (2,)  # FULL
-        told = execute("PRAGMA journal_mode", ())
-        assert told.fetchone() == ("wal",)
+        assert execute("DELETE FROM lease WHERE mac = ?", (A,)) == 0
+    connection: Any = store._swift
+    told = connection.cursor().execute
+    assert told("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert told("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_swift_write_that_fails_leaves_nothing_behind(store: Store, url: str) -> None:

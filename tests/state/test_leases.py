@@ -50,6 +50,18 @@ def test_an_address_has_one_mac(store: Store) -> None:
     assert store.lease_of(A) is None
 
 
+def test_a_lease_again(store: Store) -> None:
+    store.save_leases([lease(A, 5), lease(B, 6)])
+    store.save_leases([lease(A, 5, LeaseState.RELEASED, 20.0)])
+    assert store.leases() == [lease(A, 5, LeaseState.RELEASED, 20.0), lease(B, 6)]
+
+
+def test_an_address_that_its_machine_declined_and_takes_after_all(store: Store) -> None:
+    store.save_leases([lease(A, 5, LeaseState.DECLINED), lease(A, 6)])
+    store.save_leases([lease(A, 5)])
+    assert store.leases() == [lease(A, 5)]
+
+
 def test_the_last_of_a_batch_counts(store: Store) -> None:
     store.save_leases([lease(A, 9)])
     store.save_leases([lease(A, 5), lease(B, 5), lease(B, 6), lease(C, 6), lease(B, 7)])
