@@ -1,5 +1,7 @@
 """An address has one machine and a machine one address, whatever is saved."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -97,6 +99,33 @@ def test_leases_are_saved_all_or_none(store: Store) -> None:
     with pytest.raises(RuntimeError):
         store.save_leases(broken())
     assert store.leases() == [lease(A, 5)]
+
+
+ACKNOWLEDGE = """
+import sys
+from ipaddress import IPv4Address
+from netboot.model import Lease, LeaseState
+from netboot.state.store import Store
+
+store = Store(sys.argv[1])
+for n in range(1, 21):
+    mac = f"52:54:00:00:00:{n:02x}"
+    store.save_leases([Lease(mac, IPv4Address(f"10.0.0.{n}"), 1.0, LeaseState.BOUND)])
+    print(n, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(url: str) -> None:
+    words = [sys.executable, "-c", ACKNOWLEDGE, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(20)]
+        process.kill()
+    store = Store(url)
+    assert [int(found.address) & 255 for found in store.leases()] == acknowledged
+    store.close()
 
 
 @settings(max_examples=25, deadline=None)
