@@ -37,6 +37,9 @@ AHEAD = 16 * 1024
 
 MODES = ("octet", "netascii")
 
+#: Such pieces of a file are kept for other transfers of it.
+PIECES = 64
+
 _NOTHING: list[Packet] = []
 _ACK = Opcode.ACK.to_bytes(2)
 
@@ -78,6 +81,28 @@ def refusal(code: ErrorCode, message: str) -> bytes:
     return wire.encode(wire.Error(code, message))
 
 
+class Shelf:
+    """Packets of one file in blocks of one size, for all who fetch it at about the same time.
+
+    In a storm hundreds do: what the first of them has read and cut up, the others only send.
+    """
+
+    __slots__ = ("__weakref__", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, tuple[list[bytes], int]] = {}
+
+    def get(self, first: int) -> tuple[list[bytes], int] | None:
+        """The packets from block ``first`` on, the last one first, and the bytes in them."""
+        return self._pieces.get(first)
+
+    def put(self, first: int, packets: list[bytes], size: int) -> None:
+        """Keep them, which nobody may change any more, until newer ones take their place."""
+        if len(self._pieces) >= PIECES:
+            del self._pieces[next(iter(self._pieces))]
+        self._pieces[first] = packets, size
+
+
 class Transfer:
     """One file on its way to one client.
 
@@ -99,6 +124,7 @@ class Transfer:
         "_read",
         "_ready",
         "_sent",
+        "_shelf",
         "_size",
         "_terms",
         "_total",
@@ -111,8 +137,9 @@ class Transfer:
         "resent",
     )
 
-    def __init__(self, read: Read, terms: Terms) -> None:
+    def __init__(self, read: Read, terms: Terms, shelf: Shelf | None = None) -> None:
         self._read = read
+        self._shelf = shelf
         self._terms = terms
         self._size = terms.blksize
         self._count = terms.window
@@ -282,13 +309,18 @@ class Transfer:
         """Make the blocks after ``_sent`` packets, a few at a time."""
         size, first = self._size, self._sent
         count = max(1, AHEAD // size)
-        body = self._read(first * size, count * size)
-        if len(body) < count * size:
-            count = len(body) // size + 1
-            self._last = first + count
-            self._total = first * size + len(body)
-        self._ready = wire.data_packets(first + 1, body, size, count)
-        self._ready.reverse()
+        piece = self._shelf.get(first) if self._shelf is not None else None
+        if piece is None:
+            body = self._read(first * size, count * size)
+            blocks = min(count, len(body) // size + 1)
+            piece = wire.data_packets(first + 1, body, size, blocks), len(body)
+            piece[0].reverse()
+            if self._shelf is not None:
+                self._shelf.put(first, *piece)
+        self._ready = piece[0].copy()
+        if piece[1] < count * size:
+            self._last = first + len(self._ready)
+            self._total = first * size + piece[1]
 
     def _wait(self, now: float) -> None:
         wait = self._terms.timeout

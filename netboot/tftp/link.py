@@ -40,6 +40,14 @@ class File:
             os.close(self._fd)
             raise OSError(errno.EINVAL, "not a regular file")
         self.size = self._before.st_size
+        #: The same for two files only if they hold the same bytes.
+        self.identity = (
+            self._before.st_dev,
+            self._before.st_ino,
+            self.size,
+            self._before.st_mtime_ns,
+            self._before.st_ctime_ns,
+        )
         self._start = 0
         self._chunk = memoryview(b"")
 

@@ -18,13 +18,14 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from netboot.errors import ConfigError
 from netboot.rooted import resolve
 from netboot.tftp import options
 from netboot.tftp.account import TftpCounters, TftpEvent
 from netboot.tftp.crowd import Crowd
-from netboot.tftp.engine import Packet, Transfer, admit, refusal
+from netboot.tftp.engine import Packet, Shelf, Transfer, admit, refusal
 from netboot.tftp.link import (
     Address,
     File,
@@ -102,6 +103,8 @@ class TftpServer:
         self._transfers_per_client = transfers_per_client
         self._sessions: dict[Address, _Session] = {}
         self._clients: Counter[str] = Counter()
+        # Each lives as long as somebody fetches that file in blocks of that size.
+        self._shelves: WeakValueDictionary[tuple[int, ...], Shelf] = WeakValueDictionary()
         self._door: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop
         self._crowd: Crowd[_Session]
@@ -219,7 +222,10 @@ class TftpServer:
         else:
             read = Netascii(session.file.read, session.file.size).read
             limits = Limits(blksize=limit)
-        session.transfer = Transfer(read, options.negotiate(session.request.options, limits))
+        terms, shelf = options.negotiate(session.request.options, limits), None
+        if session.request.mode == "octet" and terms.window == 1:
+            shelf = self._shelves.setdefault((*session.file.identity, terms.blksize), Shelf())
+        session.transfer = Transfer(read, terms, shelf)
         if self._single_port and self._door is not None:
             session.sock.close()
             session.sock = self._door

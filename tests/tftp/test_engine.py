@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netboot.tftp import wire
-from netboot.tftp.engine import AHEAD, RETRIES, Outcome, Packet, Transfer, admit
+from netboot.tftp.engine import AHEAD, PIECES, RETRIES, Outcome, Packet, Shelf, Transfer, admit
 from netboot.tftp.options import Limits, Terms, negotiate
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, OptionAck, Request
 
@@ -423,6 +423,43 @@ def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays() -> N
     assert long.outcome is Outcome.DONE
     assert long.delivered == 8 * (65536 * 2 + 9)
     assert long.resent > 500
+
+
+def fetched(run: Transfer) -> bytes:
+    """The whole file, in order, however its packets were made."""
+    got, packets = bytearray(), run.start(0)
+    while packets:
+        (packet,) = (head + bytes(body) for head, body in packets)
+        got += packet[4:]
+        packets = run.receive(wire.encode(Ack(int.from_bytes(packet[2:4]))), 0)
+    assert run.outcome is Outcome.DONE
+    return bytes(got)
+
+
+@pytest.mark.parametrize("size", [0, 7, 512, 512 * 32, 512 * 33, 512 * 100 + 1])
+def test_what_one_has_read_the_others_only_send(size: int) -> None:
+    data, reads = random.Random(size).randbytes(size), []
+
+    def read(offset: int, length: int) -> bytes:
+        reads.append(offset)
+        return data[offset : offset + length]
+
+    shelf = Shelf()
+    assert fetched(Transfer(read, Terms(), shelf)) == data
+    once = len(reads)
+    runs = [Transfer(read, Terms(), shelf) for _ in range(3)]
+    assert [fetched(run) for run in runs] == [data] * 3
+    assert [run.delivered for run in runs] == [size] * 3
+    assert len(reads) == once
+
+
+def test_a_shelf_does_not_grow_with_the_file() -> None:
+    data = random.Random(6).randbytes(AHEAD * (PIECES + 2))
+    shelf, terms = Shelf(), Terms(blksize=AHEAD)
+    assert fetched(Transfer(source(data), terms, shelf)) == data
+    kept = [first for first in range(PIECES + 3) if shelf.get(first) is not None]
+    assert kept == list(range(3, PIECES + 3))
+    assert fetched(Transfer(source(data), terms, shelf)) == data
 
 
 # -- windows, RFC 7440 ---------------------------------------------------------------------

@@ -81,6 +81,17 @@ def test_a_file_changed_in_place_is_an_error(path: Path, change: object) -> None
         file.close()
 
 
+@pytest.mark.parametrize("change", [_shorter, _longer, _other])
+def test_the_identity_is_of_the_bytes(path: Path, change: object) -> None:
+    files = [File(path), File(path)]
+    assert callable(change)
+    change(path)
+    files.append(File(path))
+    assert files[0].identity == files[1].identity != files[2].identity
+    for file in files:
+        file.close()
+
+
 def test_a_file_replaced_by_rename_reads_on_as_it_was(path: Path) -> None:
     data = path.read_bytes()
     file = File(path)

@@ -472,3 +472,26 @@ def test_stopping_twice_or_unstarted_is_nothing(folder: Path) -> None:
         await server.stop()
 
     asyncio.run(main())
+
+
+def test_two_who_fetch_the_same_file_share_its_packets_and_a_changed_one_is_another(
+    folder: Path,
+) -> None:
+    def talk(peer: Peer) -> tuple[bytes, bytes]:
+        other = Peer(peer.server)
+        try:
+            first = other.ask("big")  # holds the shelf while the file is changed and fetched anew
+            assert isinstance(first, Data)
+            same = peer.fetch("big")
+            assert len(peer.server._shelves) == 1
+            (folder / "big").write_bytes(BIG[::-1])
+            changed = peer.fetch("big")
+            other.send(wire.encode(Error(0, "enough")))
+            peer.until(lambda server: not server.counters.active)
+        finally:
+            other.sock.close()
+        return same, changed
+
+    (same, changed), server, _ = serve(folder, talk)
+    assert (same, changed) == (BIG, BIG[::-1])
+    assert not server._shelves
