@@ -17,7 +17,8 @@ import pytest
 
 from netboot import disk_process
 from netboot.disks import wire
-from netboot.model import Admission, DiskSpec, Lun, Portal
+from netboot.disks.engine import owner
+from netboot.model import Admission, DiskSpec, Knock, Lun, Portal
 
 MAC = "52:54:00:12:34:56"
 SIZE = 1 << 20
@@ -77,7 +78,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 class Line:
     """A control process's end of the line, blocking."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, port: int = 0) -> None:
         deadline = time.monotonic() + 20
         while True:
             self.sock = socket.socket(socket.AF_UNIX)
@@ -91,7 +92,7 @@ class Line:
         self.sock.settimeout(10)
         self.file = self.sock.makefile("rb")
         hello = self.hear(wire.Hello)
-        self.port: int = hello.port
+        self.port: int = port or hello.port
 
     def hear(self, kind: type[Any]) -> Any:
         for _ in range(100):
@@ -321,6 +322,72 @@ def test_a_session_keeps_it_alive(start: Start, tmp_path: Path) -> None:
     assert initiator.read(5) == b"G" * 512
     initiator.sock.close()
     assert process.wait(20) == 0
+
+
+def test_sockets_that_it_is_given(tmp_path: Path) -> None:
+    """It accepts there, and gives them on to whoever asks how it is."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port, path = door.getsockname()[1], tmp_path / "disk-1.sock"
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "netboot.disk_process", "--socket", str(path)),
+                *("--listen", f"127.0.0.1:{port},4", f"--sockets={door.fileno()}"),
+                *("--number=1", "--processes=2"),
+            ],
+            pass_fds=[door.fileno()],
+        )
+    try:
+        line = Line(path)
+        line.close()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            data, (handle,), _, _ = socket.recv_fds(sock, 1 << 16, 9)
+            with socket.socket(fileno=handle) as same:
+                assert same.getsockname() == ("127.0.0.1", port)
+            hello = wire.decode(data.splitlines()[0])
+            assert isinstance(hello, wire.Hello)
+            assert (hello.pid, hello.number, hello.processes) == (process.pid, 1, 2)
+            assert hello.listening == (Portal("127.0.0.1", port, 4),)
+        assert (tmp_path / "disk-1.door").is_socket()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not list(tmp_path.iterdir())
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_one_that_has_no_sessions_lives_on_while_another_has(tmp_path: Path) -> None:
+    """Without a control process; else its machines could not come back while the others' can."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        processes = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "netboot.disk_process", "--orphan-timeout=0.8"),
+                    *("--socket", str(tmp_path / f"disk-{number}.sock")),
+                    *("--listen", f"127.0.0.1:{port}", f"--sockets={door.fileno()}"),
+                    *(f"--number={number}", "--processes=2"),
+                ],
+                pass_fds=[door.fileno()],
+            )
+            for number in (0, 1)
+        ]
+    try:
+        lines = [Line(tmp_path / f"disk-{number}.sock", port) for number in (0, 1)]
+        number = owner(Knock("iqn.a", "iqn.t", "127.0.0.1"), 2)
+        initiator = enter(lines[number], tmp_path)
+        for line in lines:
+            line.close()
+        time.sleep(2.0)
+        assert [process.poll() for process in processes] == [None, None]
+        assert initiator.read(5) == b"G" * 512
+        initiator.sock.close()
+        assert [process.wait(20) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(10)
 
 
 def test_a_port_in_use(start: Start) -> None:
