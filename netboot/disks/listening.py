@@ -5,14 +5,20 @@ about when another one fails. Must never take an address on all interfaces: what
 says must be where we are.
 """
 
+import contextlib
 import errno
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from netboot.errors import ConfigError
 from netboot.model import Portal
+
+#: Congestion control of all connections, which inherit it. Where BBR is the system's choice its
+#: pacing, meant for long ways, made large reads a third dearer (52 us against 39 for 256 KiB).
+CONGESTION: Final = b"cubic"
 
 
 def listen(portals: Sequence[Portal]) -> list[tuple[Portal, socket.socket]]:
@@ -54,6 +60,8 @@ def _listening(portal: Portal) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((portal.address, portal.port))
+        with contextlib.suppress(OSError):  # not this kernel, or not for us: then as it is
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
         sock.listen(socket.SOMAXCONN)
     except OSError as error:
         if sock is not None:

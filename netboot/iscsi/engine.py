@@ -59,7 +59,7 @@ class Connection(Entering):
         self.data_to_send = self.answers.take
         self.requests = Requests(self.session, self.answers, tuple(map(str, portals)))
         self.managed = self.requests.managed
-        self._tail = bytearray()  #: the beginning of a PDU; while held, all that came
+        self.tail = bytearray()  #: the beginning of a PDU; while held, all that came
         self._events: list[Event] = []
         self._tags: set[int] = set()  #: of the tasks among them, which nobody has begun yet
 
@@ -70,14 +70,9 @@ class Connection(Entering):
         return self.full and self.answers.plain and not self.session.discovery
 
     @property
-    def smooth(self) -> bool:
-        """Whether what comes next begins a PDU of a session without digests."""
-        return not (self._tail or self.held or self.ended) and self.answers.plain and self.full
-
-    @property
     def missing(self) -> int:
         """Bytes that a PDU which has begun still lacks, as far as can be told; 0: none has."""
-        tail = self._tail
+        tail = self.tail
         if not tail or self.held:
             return 0
         if len(tail) < BHS:
@@ -97,13 +92,13 @@ class Connection(Entering):
         self._tags = set() if tags is None else tags
         try:
             if self.held:
-                self._tail += view
+                self.tail += view
             else:
-                at = self._finish_tail(view) if self._tail else 0
+                at = self._finish_tail(view) if self.tail else 0
                 if at < len(view):
                     at = self._parse(view, at)
-                    self._tail += view[at:]
-            if self.held and len(self._tail) > HELD_LIMIT:
+                    self.tail += view[at:]
+            if self.held and len(self.tail) > HELD_LIMIT:
                 raise WireError("too much came before the answer to a login")
         except WireError as error:
             self._end(str(error))
@@ -112,12 +107,12 @@ class Connection(Entering):
     def _resume(self) -> list[Event]:
         """Go on with what came while the parser was held."""
         self.held = False
-        came, self._tail = self._tail, bytearray()
+        came, self.tail = self.tail, bytearray()
         return self.receive(memoryview(came))
 
     def _finish_tail(self, view: memoryview) -> int:
         """Complete and handle the PDU that began earlier; the offset in ``view`` behind it."""
-        tail = self._tail
+        tail = self.tail
         at = max(0, min(BHS - len(tail), len(view)))
         tail += view[:at]
         if len(tail) < BHS:
@@ -126,7 +121,7 @@ class Connection(Entering):
         more = view[at : at + size - len(tail)]
         tail += more
         if len(tail) == size:
-            self._tail = bytearray()
+            self.tail = bytearray()
             self._parse(memoryview(tail), 0)
         return at + len(more)
 
@@ -354,4 +349,4 @@ class Connection(Entering):
 
     def _end(self, reason: str) -> None:
         super()._end(reason)
-        self._tail.clear()
+        self.tail.clear()

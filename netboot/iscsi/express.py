@@ -20,13 +20,14 @@ from netboot.iscsi.wire import BHS, NO_TAG
 from netboot.scsi.unit import View
 
 #: SCSI Command (RFC 7143 section 11.3) with a CDB of 10 bytes: opcode to DataSegmentLength, LUN,
-#: ITT, EDTL, CmdSN, CDB bytes 0 and 1, LBA, number of blocks, CONTROL.
-_COMMAND: Final = Struct(">QQIII4xHIxHB6x")
-#: SCSI Data-In with status (section 11.7): opcode to DataSegmentLength, LUN, ITT, TTT, StatSN,
+#: ITT, EDTL and CmdSN in one number, CDB bytes 0 and 1, LBA, and group, number of blocks and
+#: CONTROL in one.
+_unpack: Final = Struct(">QQIQ4xHII6x").unpack_from
+#: SCSI Data-In with status (section 11.7): opcode to DataSegmentLength, ITT, TTT, StatSN,
 #: ExpCmdSN, MaxCmdSN.
-_DATA_IN: Final = Struct(">QQIIIII12x")
+_pack_data_in: Final = Struct(">Q8xIIIII12x").pack
 #: SCSI Response (section 11.4): opcode to DataSegmentLength, ITT, StatSN, ExpCmdSN, MaxCmdSN.
-_RESPONSE: Final = Struct(">Q8xI4xIII12x")
+_pack_response: Final = Struct(">Q8xI4xIII12x").pack
 #: The first eight bytes of a READ: F and R, untagged or simple, neither AHS nor data.
 _READS: Final = frozenset({0x01C0 << 48, 0x01C1 << 48})
 #: The first two of a WRITE: F and W, so that all its data is in the PDU.
@@ -36,11 +37,10 @@ _READ_10: Final = 0x2800
 _WRITE_10: Final = 0x2A00
 _DATA_IN_GOOD: Final = 0x2581 << 48
 _RESPONSE_GOOD: Final = 0x2180 << 48
-_MASK: Final = 0xFFFFFFFF
-#: Fewer bytes than this are sent as one buffer: to copy them costs less than to pass many.
-JOIN: Final = 96 << 10
+#: Sequence numbers from here on take the long way, which knows that they begin again at 0.
+_LATE: Final = 0xFFFF0000
 #: Bytes of answers after which they are sent before more commands are looked at.
-ENOUGH: Final = 256 << 10
+ENOUGH: Final = 512 << 10
 
 
 class Plain(Protocol):
@@ -70,7 +70,7 @@ class Open(Protocol):
 
 
 class Lane:
-    """One session's express lane.
+    """The express lane of one session without digests.
 
     ``views`` and ``volumes`` are by LUN field; ``first_read`` is told when something was read.
     """
@@ -83,8 +83,10 @@ class Lane:
         first_read: Callable[[], None],
     ) -> None:
         self._first_read: Callable[[], None] | None = first_read
-        agreed = engine.session.parameters
         self._engine = engine
+        self._session = session = engine.session
+        self._answers = engine.answers
+        agreed = session.parameters
         self._unasked = agreed.first_burst if agreed.immediate_data else 0
         self._views = views
         self._volumes = volumes
@@ -93,37 +95,42 @@ class Lane:
         """Do what can be done from the beginning of ``data[:end]``; how many bytes that took.
 
         ``tags`` are those of the commands that came in the same breath: to use one of them again
-        is a mistake, for the initiator cannot have seen its answer. They are added to.
+        is a mistake, for the initiator cannot have seen its answer. They are added to, while
+        there is more to come.
         """
-        engine = self._engine
-        session, answers = engine.session, engine.answers
-        if not engine.smooth or end < BHS or session.early or session.reading > READING_LIMIT:
-            return 0
+        engine, session, answers = self._engine, self._session, self._answers
         exp, most, stat = session.exp_cmd_sn, session.max_cmd_sn, answers.stat_sn
-        if (most - exp) & _MASK >= 0x80000000:
+        if (
+            end < BHS
+            or engine.tail
+            or engine.held
+            or engine.ended
+            or session.early
+            or session.reading > READING_LIMIT
+            or not exp <= most < _LATE
+            or stat >= _LATE
+        ):
             return 0
-        unpack, pack_data_in = _COMMAND.unpack_from, _DATA_IN.pack
-        head, here, itt, edtl, cmd_sn, code, lba, count, control = unpack(data, 0)
-        view, volume = self._views.get(here), self._volumes.get(here)
+        head, lun, itt, turn, code, lba, tail = _unpack(data, 0)
+        view, volume = self._views.get(lun), self._volumes.get(lun)
         if view is None or volume is None or not view.clear or not volume.tasks.clear:
             return 0
-        unit, disk, pending = view.unit, volume.disk, session.tasks
-        at_once, write = disk.at_once, disk.write
+        unit, disk, pending, out = view.unit, volume.disk, session.tasks, answers.out
+        add, at_once, write = out.append, disk.at_once, disk.write
         block, blocks, limit, chunk = unit.block_size, unit.blocks, unit.max_blocks, answers.chunk
         unasked = self._unasked if unit.write_cache and not unit.protected else 0
-        out = answers.out
-        add = out.append
-        lun, at, size, reads, written = here, 0, 0, 0, 0
+        here, this, at, size, written, reads, before = lun, -1, 0, 0, 0, 0, exp
         while True:
-            length = count * block
+            if tail != this:  # of a length that has not been looked at yet
+                count = tail >> 8 & 0xFFFF
+                if tail & 0xFF or not 0 < count <= limit:
+                    break
+                this, length, last = tail, count * block, blocks - count
+                due = length << 32 | exp
             if (
-                cmd_sn != exp
+                turn != due
                 or here != lun
-                or control
-                or length != edtl
-                or not length
-                or lba + count > blocks
-                or count > limit
+                or lba > last
                 or itt in tags
                 or itt == NO_TAG
                 or (pending and itt in pending)
@@ -133,9 +140,9 @@ class Lane:
                 found = at_once(lba * block, length)
                 if found is None:
                     break
-                exp = exp + 1 & _MASK
-                most = most + 1 & _MASK
-                add(pack_data_in(_DATA_IN_GOOD | length, 0, itt, NO_TAG, stat, exp, most))
+                exp += 1
+                most += 1
+                add(_pack_data_in(_DATA_IN_GOOD | length, itt, NO_TAG, stat, exp, most))
                 add(found)
                 size += length
                 reads += 1
@@ -151,29 +158,31 @@ class Lane:
                     write(lba * block, data[start : start + length])
                 except Exception:
                     break  # done once more, and answered for, by those who know faults
-                exp = exp + 1 & _MASK
-                most = most + 1 & _MASK
-                add(_RESPONSE.pack(_RESPONSE_GOOD, itt, stat, exp, most))
+                exp += 1
+                most += 1
+                add(_pack_response(_RESPONSE_GOOD, itt, stat, exp, most))
                 written += length
                 at = start + length
             else:
                 break
-            stat = stat + 1 & _MASK
+            stat += 1
+            due += 1
+            if at == end:
+                break
             tags.add(itt)
             if end - at < BHS or size > ENOUGH:
                 break
-            head, here, itt, edtl, cmd_sn, code, lba, count, control = unpack(data, at)
+            head, here, itt, turn, code, lba, tail = _unpack(data, at)
         if at:
-            done = exp - session.exp_cmd_sn & _MASK
             session.exp_cmd_sn, session.max_cmd_sn, answers.stat_sn = exp, most, stat
             tally = volume.tally
-            tally.reads += reads
-            tally.read_bytes += size
-            tally.writes += done - reads
-            tally.write_bytes += written
-            if reads and self._first_read is not None:
-                self._first_read()
-                self._first_read = None
-            if size < JOIN:
-                out[:] = (b"".join(out),)
+            if reads:
+                tally.reads += reads
+                tally.read_bytes += size
+                if self._first_read is not None:
+                    self._first_read()
+                    self._first_read = None
+            if written:
+                tally.writes += exp - before - reads
+                tally.write_bytes += written
         return at

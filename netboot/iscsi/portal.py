@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from netboot.iscsi.entering import Arrived
@@ -19,6 +20,7 @@ from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.passing import AWAY, PASSED_ON, Alone, Others, give, take
 from netboot.iscsi.peer import Peer
 from netboot.iscsi.server import Attach, Edge
+from netboot.iscsi.spin import Spin
 from netboot.iscsi.target import displaced
 from netboot.iscsi.wire import LoginStatus
 from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
@@ -82,6 +84,7 @@ class Portals:
         others: Others | None = None,
     ) -> None:
         self.room = memoryview(bytearray(RECEIVE_BUFFER))
+        self.spin = Spin(lambda look: asyncio.get_running_loop().call_soon(look), monotonic)
         self.portals: tuple[Portal, ...] = ()
         self.limits = SessionLimits()
         self._admit = admit

@@ -76,7 +76,10 @@ class Edge(Working):
         self._volumes = volumes  #: by LUN field
         self._first_read: Callable[[], None] | None = first_read
         self._filling: dict[Task, Filling] = {}
-        self.lane: Lane | None = Lane(engine, nexus.views, volumes, self._begin_reading)
+        agreed = engine.session.parameters
+        self.lane: Lane | None = None  #: digests are computed on the long way only
+        if not (agreed.header_digest or agreed.data_digest):
+            self.lane = Lane(engine, nexus.views, volumes, self._begin_reading)
 
     # What the engine's events bring.
 

@@ -159,7 +159,7 @@ class Overlay(Durable):
         first = offset >> SUB_BITS
         last = end + _MASK >> SUB_BITS
         cells = self._cells[first:last]
-        if not cells.strip(_DATA):  # ours already: the entry stays what it is
+        if cells == _DATA or not cells.strip(_DATA):  # ours already: the entry stays what it is
             write_at(self._data, offset, data, self._path)
             self._unsynced = True
             return

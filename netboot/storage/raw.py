@@ -126,6 +126,9 @@ class Golden:
         """A slice of the mapping; a region that was found in memory counts so for ``TRUST``."""
         now = monotonic()
         end = offset + length
+        region = offset >> REGION_BITS
+        if end - 1 >> REGION_BITS == region and self._known.get(region, 0.0) > now:
+            return self._view[offset:end]
         for region in range(offset >> REGION_BITS, (end - 1 >> REGION_BITS) + 1):
             until = self._known.get(region, 0.0)
             if until <= now and (-until > now or not self._survey(region, now)):

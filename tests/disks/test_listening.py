@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from netboot.disks.listening import listen
+from netboot.disks import listening
+from netboot.disks.listening import CONGESTION, listen
 from netboot.errors import ConfigError
 from netboot.model import Portal
 
@@ -80,3 +81,21 @@ def test_a_port_below_1024_without_the_right(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("socket.socket.bind", no)
     with pytest.raises(ConfigError, match=r"port 860: Permission denied: .* iscsi\.port"):
         listen([Portal("127.0.0.1", 860)])
+
+
+def test_large_reads_are_not_paced_for_a_long_way() -> None:
+    ((portal, sock),) = listen([Portal("127.0.0.1", 0)])
+    with sock, socket.create_connection((portal.address, portal.port)):
+        taken, _ = sock.accept()
+        with taken:
+            chosen = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+            assert chosen.rstrip(b"\0") == CONGESTION
+
+
+def test_a_kernel_without_that_congestion_control_listens_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening, "CONGESTION", b"none such")
+    ((_, sock),) = listen([Portal("127.0.0.1", 0)])
+    with sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

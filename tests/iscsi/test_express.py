@@ -153,7 +153,7 @@ def test_what_does_not_fit_in_one_pdu_takes_the_long_way() -> None:
 
 def test_digests_and_immediate_data_are_heeded() -> None:
     digests = Way("HeaderDigest=CRC32C", "DataDigest=CRC32C")
-    assert digests.session.edge.lane is None or not digests.session.engine.smooth
+    assert digests.session.edge.lane is None
     late = Way("InitialR2T=Yes", "ImmediateData=No")
     late.say(command(late, 0x2A, data=b""))
     assert late.express == 0
@@ -163,12 +163,28 @@ def test_digests_and_immediate_data_are_heeded() -> None:
 
 def test_it_stops_when_enough_is_to_be_sent() -> None:
     way = Way("MaxRecvDataSegmentLength=262144", blocks=1024)
-    chunk = b"".join(command(way, count=512) for _ in range(3))
+    chunk = b"".join(command(way, count=512) for _ in range(4))
     lane = way.session.edge.lane
     assert lane is not None
     view = memoryview(chunk)
-    assert lane.run(view, len(view), set()) == 96  # twice 256 KiB is above ENOUGH
+    assert lane.run(view, len(view), set()) == 144  # three times 256 KiB is above ENOUGH
     assert sum(map(len, way.session.engine.answers.out)) > express.ENOUGH
+
+
+@pytest.mark.parametrize(("late", "express"), [(0xFFFEFFFE, 0), (0xFFFFFFFE, 5 * 96)])
+def test_numbers_that_begin_again_at_0_are_the_long_ways_affair(late: int, express: int) -> None:
+    way, long = Way(), Way(lane=False)
+    for side in (way, long):
+        session = side.session.engine.session
+        session.exp_cmd_sn, session.max_cmd_sn = late, late + 64 & 0xFFFFFFFF
+        side.session.engine.answers.stat_sn = late
+        side.session.initiator.cmd_sn = late
+    for turn in range(6):
+        said = [b"".join(command(side, lba=turn) for _ in range(2)) for side in (way, long)]
+        assert way.say(said[0]) == long.say(said[1])
+        assert way.state == long.state
+    assert way.express == express
+    assert way.session.engine.session.exp_cmd_sn == late + 12 & 0xFFFFFFFF
 
 
 def test_a_pdu_that_is_not_whole_waits() -> None:

@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.entering import Arrived
-from netboot.iscsi.peer import GATHER, GIVE_UP, GOODBYE, HIGH_WATER, SMALL_ROOM, WAITING_LIMIT, Peer
+from netboot.iscsi.peer import (
+    GATHER,
+    GIVE_UP,
+    GOODBYE,
+    HIGH_WATER,
+    JOIN,
+    SMALL_ROOM,
+    WAITING_LIMIT,
+    Peer,
+)
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
+from netboot.iscsi.spin import EVERY, Spin
 from netboot.model import Admission, Knock, Portal
 
 PORTAL = Portal("192.168.77.1", 3260)
@@ -83,6 +93,7 @@ class House:
 
     def __init__(self) -> None:
         self.room = memoryview(bytearray(1 << 16))
+        self.spin = Spin(lambda look: None, lambda: 0.0)
         self.portals = (PORTAL, Portal("fd00::1", 3260, 2))
         self.heard: list[tuple[Any, ...]] = []
 
@@ -530,6 +541,37 @@ def test_answers_go_straight_to_the_socket_as_far_as_it_takes_them(play: Any) ->
             theirs.setblocking(False)
             with pytest.raises(BlockingIOError):
                 theirs.recv(1)
+
+    play(scene)
+
+
+def test_answers_are_joined_unless_they_are_very_large(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            rig.enter()
+            rig.peer._fd = ours.fileno()
+            small, large = [b"head", bytes(1000)], [b"head", bytes(JOIN)]
+            rig.peer._put(rig.transport, list(small))
+            assert theirs.recv(2000) == b"head" + bytes(1000) and not rig.transport.writes
+            rig.peer._put(rig.transport, list(large))
+            assert rig.transport.writes == [b"head" + bytes(JOIN)]
+            rig.transport.writes.clear()
+
+    play(scene)
+
+
+def test_what_comes_is_counted_for_those_who_keep_the_loop_awake(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        considered: list[int] = []
+        spin = rig.house.spin
+        spin.consider = lambda: considered.append(spin.came)  # type: ignore[method-assign]
+        before = spin.came
+        for _ in range(2 * (EVERY + 1)):
+            rig.say(rig.initiator.read(0, 1))
+        assert spin.came == before + 2 * (EVERY + 1)
+        assert len(considered) == 2
 
     play(scene)
 

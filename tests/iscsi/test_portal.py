@@ -416,9 +416,10 @@ def test_half_a_login_is_given_up(play: Any, monkeypatch: pytest.MonkeyPatch) ->
         client = await house.client().connect(house.port)
         client.writer.write(b"\x43")
         assert await client.gone()
+        monkeypatch.setattr("netboot.iscsi.peer.LOGIN_TIMEOUT", 0.5)
         session = house.client()
         await session.login(house.port)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         await session.ready()  # it has logged in: nothing times out
 
     play(scene)
