@@ -116,17 +116,15 @@ class Lane:
         if view is None or volume is None or not view.clear or not volume.tasks.clear:
             return 0
         unit, disk, pending, out = view.unit, volume.disk, session.tasks, answers.out
-        add, at_once, write = out.append, disk.at_once, disk.write
-        block, blocks, limit, chunk = unit.block_size, unit.blocks, unit.max_blocks, answers.chunk
-        unasked = self._unasked if unit.write_cache and not unit.protected else 0
-        here, this, at, size, written, reads, before = lun, -1, 0, 0, 0, 0, exp
+        add, at_once, block = out.append, disk.at_once, unit.block_size
+        here, this, at, size, written, reads, before, unasked = lun, -1, 0, 0, 0, 0, exp, -1
         while True:
             if tail != this:  # of a length that has not been looked at yet
                 count = tail >> 8 & 0xFFFF
-                if tail & 0xFF or not 0 < count <= limit:
+                if tail & 0xFF or not 0 < count <= unit.max_blocks:
                     break
-                this, length, last = tail, count * block, blocks - count
-                due = length << 32 | exp
+                this, length, last = tail, count * block, unit.blocks - count
+                due, fits = length << 32 | exp, length <= answers.chunk
             if (
                 turn != due
                 or here != lun
@@ -136,7 +134,7 @@ class Lane:
                 or (pending and itt in pending)
             ):
                 break
-            if code == _READ_10 and head in _READS and length <= chunk:
+            if code == _READ_10 and head in _READS and fits:
                 found = at_once(lba * block, length)
                 if found is None:
                     break
@@ -147,15 +145,14 @@ class Lane:
                 size += length
                 reads += 1
                 at += BHS
-            elif (
-                code == _WRITE_10
-                and head & 0xFFFFFFFFFFFF == length <= unasked
-                and head >> 48 in _WRITES
-                and at + BHS + length <= end
-            ):
+            elif code == _WRITE_10 and head >> 48 in _WRITES and at + BHS + length <= end:
+                if unasked < 0:
+                    unasked = self._unasked if unit.write_cache and not unit.protected else 0
+                if not head & 0xFFFFFFFFFFFF == length <= unasked:
+                    break
                 start = at + BHS
                 try:
-                    write(lba * block, data[start : start + length])
+                    disk.write(lba * block, data[start : start + length])
                 except Exception:
                     break  # done once more, and answered for, by those who know faults
                 exp += 1

@@ -137,7 +137,8 @@ class Peer(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            spin, room, at, tags = self._house.spin, self._room, 0, set[int]()
+            spin, room, at = self._house.spin, self._room, 0
+            tags: set[int] = set()
             spin.came += 1
             if not spin.came & EVERY:
                 spin.consider()

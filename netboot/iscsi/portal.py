@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 RECEIVE_BUFFER: Final = 512 << 10
 #: Connections that have not logged in yet, and discovery sessions, which anybody may have; the
-#: oldest gives way.
-HALF_OPEN_LIMIT: Final = 512
+#: oldest gives way. More than a large lab that is switched on in one moment; of those that say
+#: nothing each takes some 25 KiB.
+HALF_OPEN_LIMIT: Final = 2048
 #: Seconds that connections have to end when the portals stop.
 STOP_TIMEOUT: Final = 5.0
 #: Seconds that operating systems have to log out before a planned end of their sessions. A

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -436,6 +437,27 @@ def test_the_oldest_half_open_connection_gives_way(
         assert await house.client().login(house.port) == 0
 
     play(scene)
+
+
+def test_a_whole_lab_may_knock_in_one_moment(play: Any) -> None:
+    async def scene(house: House) -> None:
+        first = await house.client().connect(house.port)
+        with contextlib.ExitStack() as stack:
+            for _ in range(1200):
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", house.port))
+            keys = ("InitiatorName=iqn.a:b", f"TargetName={TARGET}", "SessionType=Normal")
+            answer = await first.say(first.initiator.login(0x87, *keys, isid=first.isid))
+            assert answer.raw[36:38] == b"\0\0"
+        await house.until(lambda: len(house.portal._connected) == 1)
+
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        play(scene)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 def test_the_oldest_discovery_session_gives_way(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,32 @@ def test_at_once_is_a_slice_and_asks_the_kernel_only_now_and_then(golden, image,
     assert golden.at_once(0, 512) is not None and len(asked) == 2
 
 
+def test_a_region_that_stays_in_memory_is_asked_about_less_and_less(golden, image, monkeypatch):
+    answers, asked, clock = [], [], [100.0]
+
+    def mapped(*where):
+        asked.append(clock[0])
+        return answers.pop() if answers else True
+
+    monkeypatch.setattr(residency, "mapped", mapped)
+    monkeypatch.setattr(raw, "monotonic", lambda: clock[0])
+    trust = raw.TRUST
+    for _ in range(8):
+        before = len(asked)
+        assert golden.at_once(0, 512) is not None and len(asked) == before + 1
+        clock[0] += trust * 0.99
+        assert golden.at_once(0, 512) is not None and len(asked) == before + 1
+        clock[0] += trust * 0.02
+        trust = min(2 * trust, raw.MOST)
+    answers.append(False)  # it has gone
+    assert golden.at_once(0, 512) is None
+    clock[0] += raw.TRUST
+    assert golden.at_once(0, 512) is not None
+    before = len(asked)
+    clock[0] += raw.TRUST  # and is trusted as little as at first
+    assert golden.at_once(0, 512) is not None and len(asked) == before + 1
+
+
 def test_at_once_is_nothing_where_a_region_is_not_all_in_memory(golden, image, monkeypatch):
     drop(image)
     asked, clock = [], [100.0]
