@@ -31,6 +31,7 @@ BUILD = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
 SIZE = 1 << 30
+OWN = "## Where each microsecond goes"
 GOLDEN, WRITTEN, FRESH = "golden", "written", "fresh"
 
 
@@ -148,7 +149,7 @@ class Plan:
     """What to measure, and how long."""
 
     rounds: int = 5
-    seconds: float = 2.0  #: of each run
+    seconds: float = 1.0  #: of each run
     only: str = ""  #: workloads whose name matches this expression
     size: int = SIZE
     whole: bool = True  #: with tgt's best settings, the limit, and what other programs say
@@ -298,9 +299,10 @@ def figures(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(results: Results, checks: Sequence[str], machine: str) -> str:
-    """``docs/performance.md``."""
+def page(results: Results, checks: Sequence[str], machine: str, before: str = "") -> str:
+    """``docs/performance.md``; what stands under ``OWN`` there is people's, and is kept."""
     found = misses(results)
+    own = before[before.index(OWN) :] if OWN in before else ""
     parts = [
         "# Performance\n",
         "Written by `make bench`. Our disk process, with every check on, beside Debian's tgt: as\n"
@@ -317,6 +319,7 @@ def page(results: Results, checks: Sequence[str], machine: str) -> str:
         figures(results),
         "## What other programs say\n",
         "".join(f"- {line}\n" for line in checks),
+        own,
     ]
     return "\n".join(filter(None, parts)).rstrip() + "\n"
 
@@ -358,7 +361,7 @@ def main() -> int:
     """Measure, print, write; 1 when a bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
     parser.add_argument("--only", default="", help="workloads whose name matches this expression")
     options = parser.parse_args()
     for program in ("tgtd", "tgtadm", "cc", "iscsi-perf", "qemu-img"):
@@ -375,7 +378,7 @@ def main() -> int:
     }
     (BUILD / "data.json").write_text(json.dumps(kept, indent=1) + "\n")
     if not options.only:
-        PAGE.write_text(page(results, checks, machine()))
+        PAGE.write_text(page(results, checks, machine(), PAGE.read_text()))
     for miss in misses(results):
         print(miss, file=sys.stderr)
     return 1 if misses(results) else 0

@@ -102,7 +102,7 @@ def dhcp(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload
                 with running("dhcp", side, folder, _dhcp_port_open) as pid:
                     storm.add(side, _timed(pid, AT_ONCE, client.avalanche, 1000))
                     before = cpu(pid)
-                    quiet = client.at(CALM, 2)
+                    quiet = client.at(CALM, 4)
                     spent = (cpu(pid) - before) / max(1, quiet.completed)
                     worst = figures.percentile(quiet.durations, 0.99)
                     calm.add(side, Sample(1000 * worst, spent))

@@ -5,6 +5,7 @@ machine changes it little, and throughput much.
 """
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from tests.bench.bench_data import Figure, Plan
 
 #: How much worse than its bar a row may be here.
 ROOM = 1.3
-#: The rows that are held here: those that keep their bars with room to spare, busy machine or not.
-HELD = "first touch|digests"
+#: The rows that are held here: all but the two that miss their bars (docs/performance.md says why).
+HELD = "^(?!sequential read 64K, 4 x 8$|random read 4K, 1 x 1$)"
 ROW = bench.WORKLOADS[0]
 SIDES = {
     "netboot": Figure(600, 3, 10, 20),
@@ -57,6 +58,14 @@ def test_the_page_has_a_row_for_each_workload_and_every_miss() -> None:
     assert "Every bar holds." in bench.page({ROW.name: SIDES}, [], "")
 
 
+def test_what_people_wrote_on_the_page_stays() -> None:
+    before = bench.page({ROW.name: SIDES}, [], "a machine") + f"\n{bench.OWN}\n\nIn the kernel.\n"
+    after = bench.page({ROW.name: SIDES}, ["`x`: 1"], "another", before)
+    assert "Machine: another." in after and "a machine" not in after
+    assert after.count(bench.OWN) == 1 and after.endswith(f"{bench.OWN}\n\nIn the kernel.\n")
+    assert bench.OWN not in bench.page({ROW.name: SIDES}, [], "", "")
+
+
 def test_every_workload_of_the_bars_is_there_once() -> None:
     names = [row.name for row in bench.WORKLOADS]
     assert len(set(names)) == len(names) == 10
@@ -71,11 +80,28 @@ def test_the_golden_file_is_written_where_no_folder_was_yet(tmp_path: Path) -> N
 
 
 @pytest.mark.interop
+@pytest.mark.timeout(300)
 def test_an_io_costs_no_more_of_the_processor_than_it_may(tmp_path: Path) -> None:
+    """A row that fails is measured once more: somebody else may have used the machine."""
     assert shutil.which("tgtd") and shutil.which("cc")
-    plan = Plan(rounds=3, seconds=0.7, only=HELD, size=128 << 20, whole=False)
-    assert len(plan.rows()) == 2
-    results, _ = asyncio.run(bench.measure(tmp_path, plan))
-    for row in plan.rows():
-        us, them = results[row.name]["netboot"], results[row.name]["tgt"]
-        assert us.cpu / them.cpu <= row.cheaper * ROOM, bench.figures(results)
+    only, said = HELD, ""
+    for attempt in ("first", "second"):
+        plan = Plan(rounds=3, seconds=0.5, only=only, size=128 << 20, whole=False)
+        assert plan.rows()
+        folder = tmp_path / attempt
+        folder.mkdir()
+        results, _ = asyncio.run(bench.measure(folder, plan))
+        said += bench.figures(results)
+        dear = [
+            row.name
+            for row in plan.rows()
+            if results[row.name]["netboot"].cpu > results[row.name]["tgt"].cpu * row.cheaper * ROOM
+        ]
+        if not dear:
+            return
+        only = "|".join(f"^{re.escape(name)}$" for name in dear)
+    raise AssertionError(f"{only} cost more than they may:\n{said}")
+
+
+def test_all_rows_but_those_that_miss_their_bars_are_held() -> None:
+    assert len(Plan(only=HELD).rows()) == len(bench.WORKLOADS) - 2

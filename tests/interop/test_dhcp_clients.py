@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -43,9 +43,10 @@ class Service:
     states: list[LeaseState] = field(default_factory=list)
     told: list[BootEvent] = field(default_factory=list)
 
-    def keep(self, lease: Lease) -> None:
-        self.kept[lease.mac] = lease
-        self.states.append(lease.state)
+    def keep(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self.kept[lease.mac] = lease
+            self.states.append(lease.state)
 
     def plan(self, client: Client) -> BootPlan:
         host = self.site.hosts.get(client.mac)
@@ -192,7 +193,7 @@ def test_one_address_whatever_the_client_identifier(service: Service, identifier
 def test_a_lease_survives_a_restart_of_ours(service: Service) -> None:
     """The new server is handed what the old one persisted, and nothing else."""
     taken = Lease("52:54:00:00:00:01", IPv4Address("192.168.77.50"), 9e9, LeaseState.BOUND)
-    service.keep(taken)
+    service.keep([taken])
 
     async def first() -> None:
         await service.finish(*service.udhcpc("-q"))
