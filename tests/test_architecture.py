@@ -53,7 +53,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
 )
 #: Packages whose modules speak a protocol: what is neither server nor engine there is wire or
 #: table, or a pure part of the engine.
-BASE = {"binary", "model", "events", "errors", "checksum", "rooted", "sparing"}
+BASE = {"binary", "model", "events", "errors", "checksum", "private", "rooted", "sparing"}
 BANNED = {"asyncio", "socket", "os", "time", "random", "threading", "subprocess", "uvloop"}
 #: No protocol's package: what is drawn or tried out there may ask anything to its right.
 CONSUMERS = {"lab", "dashboard"}

@@ -21,8 +21,9 @@ from typing import Final
 
 from netboot.disks import wire
 from netboot.disks.engine import owner
-from netboot.errors import ConfigError, WireError
+from netboot.errors import WireError
 from netboot.model import Knock, Portal
+from netboot.private import private_socket
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +80,8 @@ class Handing:
         """
         if len(self._doors) == 1:
             return
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        path = self._doors[self._number]
-        mask = os.umask(0o177)
-        try:
-            path.unlink(missing_ok=True)
-            sock.bind(str(path))
-        except OSError as error:
-            sock.close()
-            raise ConfigError(f"{path}: no socket can be made there: {error}") from error
-        finally:
-            os.umask(mask)
+        sock = private_socket(self._doors[self._number], socket.SOCK_DGRAM)
+        sock.setblocking(False)
         self._sock = sock
         asyncio.get_running_loop().add_reader(sock, self._come)
 

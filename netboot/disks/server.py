@@ -18,8 +18,9 @@ from typing import Final
 from netboot.disks import wire
 from netboot.disks.engine import Memory
 from netboot.disks.wire import DiskEvent, Message
-from netboot.errors import ConfigError, WireError
+from netboot.errors import WireError
 from netboot.model import Admission, Counters, Knock, SessionLimits
+from netboot.private import private_socket
 
 log = logging.getLogger(__name__)
 
@@ -81,16 +82,7 @@ class Channel:
 
         ConfigError when that is not possible.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            _remove(path)
-            sock.bind(str(path))
-        except OSError as error:
-            sock.close()
-            raise ConfigError(f"{path}: no socket can be made there: {error}") from error
-        finally:
-            os.umask(mask)
+        sock = private_socket(path, socket.SOCK_STREAM)
         self._path = path
         self._server = await asyncio.start_unix_server(
             self._serve, sock=sock, limit=wire.LINE_LIMIT

@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from netboot.errors import ConfigError, NetbootError
+from netboot.errors import NetbootError
+from netboot.private import private_socket
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,9 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. The caller holds the state folder, so a socket that is there is a dead one's."""
-        self._path.unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=_LINE)
-        except OSError as error:
-            raise ConfigError(
-                f"{self._path}: {error.strerror or error}: choose another [site] state"
-            ) from None
-        finally:
-            os.umask(before)
+        """Listen; ConfigError when that is not possible. The caller holds the state folder."""
+        sock = private_socket(self._path, socket.SOCK_STREAM)
+        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=_LINE)
 
     async def stop(self) -> None:
         """Close and clear away the socket."""

@@ -23,12 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.bench.programs import BUILD, compiled
 from tests.bench.servers import NAME, Server, limit, ours, tgt
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-BUILD = ROOT / "build" / "bench"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
 SIZE = 1 << 30
 OWN = "## Where each microsecond goes"
@@ -88,16 +86,6 @@ def middle(runs: Sequence[Figure]) -> Figure:
     """The median of each column."""
     columns = [[getattr(run, name) for run in runs] for name in Figure.__slots__]
     return Figure(*map(median, columns))
-
-
-def compiled(name: str) -> Path:
-    """A C program of this folder, built when its source is newer."""
-    source, program = HERE / f"{name}.c", BUILD / name
-    BUILD.mkdir(parents=True, exist_ok=True)
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        command = ["cc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
-        subprocess.run(command, check=True)
-    return program
 
 
 def stamped(path: Path, size: int = SIZE) -> Path:

@@ -33,13 +33,13 @@ from netboot.lab.run import borrow
 from netboot.service.warming import Warmer
 from netboot.storage.prefetch import learned_path
 from tests.bench import storm_servers, storm_trace
+from tests.bench.programs import BUILD, compiled
 from tests.bench.storm_figures import Run, Storm, bars, held, page, percentile, rows
 from tests.bench.storm_record import record
 from tests.bench.storm_servers import Server
 from tests.bench.storm_trace import BLOCK, READ, Step
 
 ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "storm.md"
 TRACE = Path(__file__).with_name("debian-boot.trace")
 #: A machine so many times as fast as the one that was recorded, which was emulated; µs.
@@ -99,7 +99,7 @@ async def storm(
 ) -> AsyncIterator[Clients]:
     """So many clients at a server, logged in."""
     process = await asyncio.create_subprocess_exec(
-        *(str(BUILD / "storm"), "127.0.0.1", str(server.port), target, str(trace)),
+        *(str(compiled("storm")), "127.0.0.1", str(server.port), target, str(trace)),
         *(f"clients={clients}", f"lun={server.lun}", *words),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -302,20 +302,6 @@ def facts() -> list[str]:
     ]
 
 
-def compiled() -> None:
-    """``storm`` in ``build/bench``; NetbootError when there is no compiler."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    source = Path(__file__).with_name("storm.c")
-    done = subprocess.run(
-        ["cc", "-O2", "-Wall", "-o", str(BUILD / "storm"), str(source)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    if done.returncode:
-        raise NetbootError(f"storm.c cannot be compiled: {done.stderr.strip()}")
-
-
 def _end_of(task: "asyncio.Task[Storm] | None") -> Callable[[], object]:
     assert task is not None
     return task.cancel
@@ -365,7 +351,7 @@ def main() -> int:
             print(f"{program} is missing: run `.ci/setup run test`", file=sys.stderr)
             return 2
     try:
-        compiled()
+        compiled("storm")
         if options.record:
             record(options.image, options.library, options.trace)
         with tempfile.TemporaryDirectory(dir=BUILD, prefix="storm-") as folder:

@@ -11,18 +11,13 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <endian.h>
-#include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <nmmintrin.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "initiator.h"
 
 enum { BHS = 48, ROOM = 1 << 20, MAX_DEPTH = 256, MAX_CONNS = 4096, BUCKETS = 200000 };
 
@@ -48,27 +43,8 @@ static uint64_t span = 1ull << 30;
 static const char *initiator = "iqn.2026-11.lab.netboot:load";
 static unsigned char scratch[ROOM], payload[1 << 20];
 static unsigned buckets[BUCKETS + 1];
-static uint64_t ios, all_ios, wakes, seed = 88172645463325252ull;
+static uint64_t ios, all_ios, wakes;
 static double begin_at, end_at;
-
-static void die(const char *what, int number)
-{
-	fprintf(stderr, "load: connection %d: %s%s%s\n", number, what, errno ? ": " : "", errno ? strerror(errno) : "");
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13; seed ^= seed >> 7; seed ^= seed << 17;
-	return seed;
-}
 
 __attribute__((target("sse4.2"))) static uint32_t crc(const unsigned char *p, size_t n)
 {
@@ -77,10 +53,6 @@ __attribute__((target("sse4.2"))) static uint32_t crc(const unsigned char *p, si
 	for (; n; n--) c = _mm_crc32_u8((uint32_t)c, *p++);
 	return (uint32_t)~c;
 }
-
-static void be32(unsigned char *p, uint32_t v) { v = htobe32(v); memcpy(p, &v, 4); }
-static uint32_t from32(const unsigned char *p) { uint32_t v; memcpy(&v, p, 4); return be32toh(v); }
-static uint32_t from24(const unsigned char *p) { return p[0] << 16 | p[1] << 8 | p[2]; }
 
 static void all(int fd, unsigned char *p, size_t n, int sending, int number)
 {
@@ -111,7 +83,7 @@ static void login(Conn *c, const char *target)
 	n += sprintf(text + n, "MaxConnections=1") + 1;
 	n += sprintf(text + n, "MaxOutstandingR2T=1") + 1;
 	n += sprintf(text + n, "ErrorRecoveryLevel=0") + 1;
-	pdu[5] = n >> 16; pdu[6] = n >> 8; pdu[7] = n;
+	be24(pdu + 5, n);
 	pdu[8] = 0x80;                                   /* ISID of the random kind */
 	be32(pdu + 9, (uint32_t)rnd()); pdu[13] = c->number;
 	be32(pdu + 24, c->cmd_sn = 1);
@@ -152,7 +124,7 @@ static void pack(Conn *c, int slot)
 	unsigned char *p = c->out + c->outs;
 	memset(p, 0, BHS);
 	p[0] = 0x01; p[1] = 0x80 | (writes ? 0x20 : 0x40) | 0x01;
-	p[5] = body >> 16; p[6] = body >> 8; p[7] = body;
+	be24(p + 5, body);
 	p[9] = lun;
 	be32(p + 16, slot); be32(p + 20, block); be32(p + 24, c->cmd_sn++); be32(p + 28, c->exp_stat_sn);
 	p[32] = writes ? 0x2a : 0x28;

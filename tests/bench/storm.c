@@ -12,20 +12,15 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <endian.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "initiator.h"
 
 enum { BHS = 48, ROOM = 1 << 20, DEPTH = 256, MAX_CLIENTS = 4096, BUCKETS = 400000, TEXT = 1500 };
 enum { CLOSED, LOGIN, TUR, READY, BOOTING, BOOTED };
@@ -62,35 +57,11 @@ static unsigned char *golden, *written;  /* written: a bit for each block of the
 static uint64_t golden_size;
 static unsigned char scratch[ROOM], payload[1 << 20];
 static unsigned read_us[BUCKETS + 1], other_us[BUCKETS + 1];
-static uint64_t reads, others, read_bytes, write_bytes, checked, seed = 88172645463325252ull;
+static uint64_t reads, others, read_bytes, write_bytes, checked;
 static Client *all;
 static int epoll, ready, booted, connected;
 static Client **heap;
 static int heaped;
-
-static void die(const char *what, int number)
-{
-	fprintf(stderr, "storm: client %d: %s%s%s\n", number, what, errno ? ": " : "", errno ? strerror(errno) : "");
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13; seed ^= seed >> 7; seed ^= seed << 17;
-	return seed;
-}
-
-static void be32(unsigned char *p, uint32_t v) { v = htobe32(v); memcpy(p, &v, 4); }
-static void be24(unsigned char *p, uint32_t v) { p[0] = v >> 16; p[1] = v >> 8; p[2] = v; }
-static uint32_t from32(const unsigned char *p) { uint32_t v; memcpy(&v, p, 4); return be32toh(v); }
-static uint32_t from24(const unsigned char *p) { return p[0] << 16 | p[1] << 8 | p[2]; }
 
 /* Clients whose next step is due at a time: a heap, the earliest first. */
 
