@@ -42,6 +42,7 @@ class Service:
     kept: dict[str, Lease] = field(default_factory=dict)
     states: list[LeaseState] = field(default_factory=list)
     told: list[BootEvent] = field(default_factory=list)
+    clients: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     def keep(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
@@ -65,6 +66,10 @@ class Service:
             try:
                 await story()
             finally:
+                for process in self.clients:
+                    if process.returncode is None:  # the story broke off before its end
+                        process.kill()
+                        await process.wait()
                 await server.stop()
 
         asyncio.run(main())
@@ -101,11 +106,13 @@ class Service:
         raise AssertionError(f"none of {names} in {json.dumps(self.events(), indent=1)}")
 
     async def start(self, *command: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *self.cable.at_client(*command),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+        self.clients.append(process)
+        return process
 
     async def finish(self, *command: str) -> str:
         process = await self.start(*command)
