@@ -453,6 +453,8 @@ def test_running_disks_outlive_a_start_that_fails(play: Any) -> None:
         await first.leave()
         assert pids[1] is not None
         os.kill(pids[1], signal.SIGKILL)
+        gone = pids[1]
+        await rig.until(lambda: not alive(gone))
         (rig.state / "disk-1.door").unlink()
         (rig.state / "disk-1.door").mkdir()
         with pytest.raises(ConfigError):

@@ -41,11 +41,14 @@ class Tap:
     def _accept(self) -> None:
         while True:
             try:
-                client, (_, source) = self._listener.accept()
+                client, _ = self._listener.accept()
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._to))
             self._sockets += [client, server]
+            # Not the client's own, which the kernel may give out again: to Wireshark the second
+            # connection would be the first one's segments, sent again.
+            source = 20000 + len(self._sockets)
             numbers = {client: 1000, server: 5000}
             for one, other, ports in (
                 (client, server, (source, 3260)),
