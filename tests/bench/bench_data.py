@@ -119,10 +119,11 @@ async def load(server: Server, unit: str, seconds: float, words: Mapping[str, in
             before = server.cpu()
             said = json.loads(await process.stdout.read() or b"{}")
             used = server.cpu() - before
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+            await process.wait()
     if not said:
         raise RuntimeError(f"{server.name}: the load has ended without a result")
     rate = said["ios"] / said["seconds"]
@@ -183,12 +184,16 @@ async def measure(folder: Path, plan: Plan) -> tuple[Results, list[str]]:
         if any(row.unit == WRITTEN for row in rows):
             await fill(us, folder / "ours" / f"{WRITTEN}.data", plan.size)
         await asyncio.to_thread(os.sync)
+        written = False
         for number in range(plan.rounds):
             for row in rows:
                 unit = f"{FRESH}{number}" if row.unit == FRESH else row.unit
                 words = {"span": plan.size, **row.load, "stamp": int(row.unit != FRESH)}
                 for server in servers:
+                    if written:  # else the kernel writes one's blocks on another's time
+                        await asyncio.to_thread(os.sync)
                     figure = await load(server, unit, plan.seconds, words)
+                    written = row.unit != GOLDEN
                     runs[row.name].setdefault(server.name, []).append(figure)
                 if echoes:
                     figure = await load(
