@@ -146,9 +146,12 @@ class Golden:
         begin = region << REGION_BITS
         size = min(1 << REGION_BITS, self.size - begin)
         found = self._honest and self.resident(begin, size)
-        trust = min(2 * self._trust.get(region, TRUST / 2), MOST) if found else TRUST
-        self._trust[region] = trust if found else TRUST / 2
-        self._known[region] = now + trust if found else -(now + trust)
+        if found:
+            trust = self._trust[region] = min(2 * self._trust.get(region, TRUST / 2), MOST)
+            self._known[region] = now + trust
+        else:
+            self._trust.pop(region, None)
+            self._known[region] = -(now + TRUST)
         return found
 
     def _learn(self, region: int, now: float) -> None:
