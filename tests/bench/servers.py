@@ -49,11 +49,20 @@ async def ours(folder: Path, golden: Path) -> AsyncIterator[Server]:
         spec = DiskSpec(str(golden), size, "sha256:bench", overlay, read_only=overlay is None)
         return Admission(0, what, knock.target, (Lun(0, spec, "BENCH"),))
 
+    async with disk_process(folder, admit) as (port, pid):
+        yield Server("netboot", port, (pid,))
+
+
+@asynccontextmanager
+async def disk_process(
+    folder: Path, admit: Callable[[Knock], Admission]
+) -> AsyncIterator[tuple[int, int]]:
+    """One disk process of ours, where ``admit`` says who may log in: its port and its pid."""
     disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
     await disks.start()
     try:
         assert disks.pid is not None
-        yield Server("netboot", disks.port, (disks.pid,))
+        yield disks.port, disks.pid
     finally:
         await disks.stop()
 

@@ -12,7 +12,6 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from netboot.boot import admission
-from netboot.disks.supervisor import Supervisor
 from netboot.errors import NetbootError
 from netboot.model import (
     Admission,
@@ -21,7 +20,6 @@ from netboot.model import (
     Host,
     Knock,
     Lun,
-    Portal,
     Profile,
     Secrets,
     Site,
@@ -31,7 +29,7 @@ from netboot.service.ledger import Ledger
 from netboot.state.store import Store
 from netboot.storage import attach as storage
 from netboot.storage.attach import Goldens
-from tests.bench.servers import export, tgtd
+from tests.bench.servers import disk_process, export, tgtd
 
 IQN = "iqn.2026-11.lab.netboot"
 TARGET = f"{IQN}:%d"
@@ -102,13 +100,8 @@ async def ours(folder: Path, golden: Path) -> AsyncIterator[Server]:
         spec = DiskSpec(str(golden), size, DIGEST, str(folder / f"{number}.qcow2"))
         return Admission(0, mac, knock.target, (Lun(0, spec, f"STORM{number}"),))
 
-    disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
-    await disks.start()
-    try:
-        assert disks.pid is not None
-        yield Server("netboot", disks.port, disks.pid)
-    finally:
-        await disks.stop()
+    async with disk_process(folder, admit) as (port, pid):
+        yield Server("netboot", port, pid)
 
 
 @asynccontextmanager
@@ -139,13 +132,10 @@ async def configured(folder: Path, golden: Path, count: int) -> AsyncIterator[Se
             version_at=ledger.version_at,
         )
 
-    disks = Supervisor(folder, [Portal("127.0.0.1", 0)], admit, lambda _: None)
-    await disks.start()
     try:
-        assert disks.pid is not None
-        yield Server("netboot", disks.port, disks.pid)
+        async with disk_process(folder, admit) as (port, pid):
+            yield Server("netboot", port, pid)
     finally:
-        await disks.stop()
         store.close()
 
 
