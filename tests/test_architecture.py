@@ -4,6 +4,7 @@ Read the code itself, as text: nothing is imported, nothing is run.
 """
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,11 @@ SIBLINGS = {
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
+
+
+def compiled() -> list[Path]:
+    """What is written for Cython: each is the same as a module in Python, for who can build it."""
+    return sorted(PACKAGE.rglob("*.pyx"))
 
 
 def dotted(path: Path) -> str:
@@ -162,6 +168,17 @@ def test_every_module_has_its_twin(path: Path) -> None:
     name = inside.parent.name if path.name == "__init__.py" else inside.stem
     twin = ROOT / "tests" / inside.parent / f"test_{name}.py"
     assert twin.is_file(), f"{dotted(path)} has no twin test at {twin.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("path", compiled(), ids=dotted)
+def test_what_is_compiled_is_short_and_has_its_twin(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= CEILING
+    inside = path.relative_to(PACKAGE)
+    assert (ROOT / "tests" / inside.parent / f"test_{inside.stem}.py").is_file()
+    assert path.with_suffix(".pyi").is_file(), "mypy wants to know what is in it"
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    built = {one["name"]: one for one in settings["tool"]["setuptools"]["ext-modules"]}
+    assert built[dotted(path)]["optional"], "without a compiler the installation must go on"
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)

@@ -6,6 +6,9 @@ is parsed, decoded, done and answered here in one loop, and no object is made fo
 the least bit different is left where it is, for the engine, the gates of ``scsi`` and the edge:
 the lane is their shortcut and no rule of its own, and a test holds both to the same answers. Must
 never take a command out of order, nor wait for anything.
+
+Where there was a compiler at the installation, ``lane.pyx`` stands in for this: the same in C's
+terms. A change here is a change there.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from netboot.iscsi.engine import Connection
-from netboot.iscsi.express import Lane
 from netboot.iscsi.management import abort_all, manage
 from netboot.iscsi.requests import Management
 from netboot.iscsi.session import WRITE, Buffer, Task
@@ -25,6 +24,11 @@ from netboot.scsi.sense import Code, Key, Sense
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Nexus
 from netboot.storage.disk import Disk, DiskError
+
+try:
+    from netboot.iscsi.lane import Lane
+except ImportError:  # nobody built it here: the same rules as Python
+    from netboot.iscsi.express import Lane
 
 #: Opens a disk; any exception says why it cannot be opened.
 Attach: TypeAlias = Callable[[DiskSpec], Disk]

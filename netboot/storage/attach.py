@@ -18,7 +18,7 @@ from typing import TypeAlias
 from netboot.errors import ImageError
 from netboot.model import DiskSpec
 from netboot.storage import prefetch, qcow2
-from netboot.storage.disk import Buffer, Disk
+from netboot.storage.disk import Buffer, Disk, Sight
 from netboot.storage.files import open_overlay
 from netboot.storage.filters import Filter
 from netboot.storage.identity import check_identity
@@ -93,6 +93,10 @@ class Borrowed(Filter):
     def __init__(self, inner: Disk, release: Callable[[], None]) -> None:
         super().__init__(inner)
         self._release: Callable[[], None] | None = release
+
+    @property
+    def sight(self) -> Sight | None:
+        return self.inner.sight
 
     def at_once(self, offset: int, length: int) -> Buffer | None:
         return self.inner.at_once(offset, length)

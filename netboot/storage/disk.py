@@ -8,7 +8,10 @@ worker while the owner's thread calls any verb; ``write``, ``zero`` and ``unmap`
 alone.
 """
 
+import mmap
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -59,6 +62,19 @@ class Memory(Protocol):
         """The text that was put last; empty when there is none. DiskError says it is damaged."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Where a disk's blocks lie in memory, for the compiled lane, which looks for itself and does
+    by it what ``at_once`` does: an own byte each for ``cells`` that are not GOLDEN (0, see
+    ``qcow2``), and for each MiB of ``image`` in ``known`` until when (``time.monotonic``) it
+    counts as in memory.
+    """
+
+    image: memoryview
+    known: "array[float]"
+    cells: mmap.mmap | None  #: for each 4 KiB; None: all are the image's
+
+
 class Disk(Protocol):
     """Bytes that can be read and perhaps written."""
 
@@ -73,6 +89,10 @@ class Disk(Protocol):
     @property
     def notes(self) -> Memory | None:
         """What the disk can remember but its bytes; None: nothing."""
+
+    @property
+    def sight(self) -> Sight | None:
+        """What there is to see of it now; None: ``at_once`` must be asked."""
 
     def space(self) -> tuple[int, int] | None:
         """Bytes it takes, and those there are for more; None: it takes none. May wait."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 from netboot.storage import qcow2
 from netboot.storage.cells import HOLE_RUNS
-from netboot.storage.disk import Buffer, DiskError, Fault
+from netboot.storage.disk import Buffer, DiskError, Fault, Sight
 from netboot.storage.files import OverlayFiles
 from netboot.storage.intent import Intent
 from netboot.storage.parts import punch, sibling
@@ -48,6 +48,7 @@ class Durable:
         self._ephemeral = ephemeral
         self._release = release
         self._broken: DiskError | None = None  #: why nothing is answered any more
+        self.sight: Sight | None = None  #: nor is anything seen then
         self._barred = (  #: why nothing is changed: ``_broken``, or
             DiskError(Fault.READ_ONLY, f"{files.path}: read-only") if read_only else None
         )
@@ -152,6 +153,7 @@ class Durable:
         except OSError as problem:
             text = f"{self._path}: sync failed ({problem.strerror}); the disk is out of service"
             self._broken = self._barred = DiskError(Fault.FAILED, text)
+            self.sight = None
             self._files.forget_live()  # what it speaks of may be lost: better an older whole
             raise DiskError(fault_of(problem), text) from problem
 
@@ -181,5 +183,6 @@ class Durable:
         finally:
             self._broken = self._broken or DiskError(Fault.FAILED, f"{self._path}: closed")
             self._barred = self._broken
+            self.sight = None
             self._files.close()
             self._release()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from netboot.errors import ImageError
 from netboot.storage import qcow2
 from netboot.storage.cells import ALLOCATION_RUNS, CHANGED_RUNS, DATA_RUNS, HOLE_RUNS, runs
-from netboot.storage.disk import Buffer, Disk, DiskError, Extent, Fault
+from netboot.storage.disk import Buffer, Disk, DiskError, Extent, Fault, Sight
 from netboot.storage.durable import Durable
 from netboot.storage.files import OverlayFiles
 from netboot.storage.notes import Notes
@@ -54,6 +54,8 @@ class Overlay(Durable):
         for first, cells in files.recover():
             self._overlay_cells(first, cells)
         self.notes = Notes(sibling(files.path, ".scsi"), files.header.born, lasting=not ephemeral)
+        if golden.sight is not None:
+            self.sight = Sight(golden.sight.image, golden.sight.known, self._cells)
         if not read_only and not ephemeral:
             self._do_what_was_meant()
 

@@ -13,15 +13,17 @@ again, without an error for any machine.)
 
 import contextlib
 import errno
+import math
 import mmap
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
 from netboot.errors import ImageError
 from netboot.storage import locks, residency
-from netboot.storage.disk import Buffer, DiskError, Extent, Fault
+from netboot.storage.disk import Buffer, DiskError, Extent, Fault, Sight
 
 SECTOR = 512
 #: Bytes of one pwrite. ext4 puts what one call writes into one folio, and each later write of 4 KiB
@@ -108,12 +110,13 @@ class Golden:
         self._address = residency.address_of(self._map)
         self._honest = residency.mincore_is_honest(self._fd)
         self._seen = (0, 0)  #: the range that was last found in memory
-        #: Until when a region counts as in memory, or (below 0) as not.
-        self._known: dict[int, float] = {}
+        #: Until when a region counts as in memory, or (below 0) as not; 0: nobody asked for it yet.
+        self._known = array("d", bytes(8 * ((self.size - 1 >> REGION_BITS) + 1)))
         self._trust: dict[int, float] = {}  #: for how long a region was last taken to be there
         self._needed: list[int] = []  #: regions, as a boot first asked for them
         self._boot_ends = 0.0
         self._told = False
+        self.sight: Sight | None = Sight(self._view, self._known, None)
 
     def space(self) -> None:
         """It takes none of its own."""
@@ -131,17 +134,17 @@ class Golden:
         now = monotonic()
         end = offset + length
         region = offset >> REGION_BITS
-        if end - 1 >> REGION_BITS == region and self._known.get(region, 0.0) > now:
+        if end - 1 >> REGION_BITS == region and self._known[region] > now:
             return self._view[offset:end]
         for region in range(offset >> REGION_BITS, (end - 1 >> REGION_BITS) + 1):
-            until = self._known.get(region, 0.0)
+            until = self._known[region]
             if until <= now and (-until > now or not self._survey(region, now)):
                 return None
         return self._view[offset:end]
 
     def _survey(self, region: int, now: float) -> bool:
         """Find out of a whole region, and keep it in mind."""
-        if region not in self._known:
+        if not self._known[region]:
             self._learn(region, now)
         begin = region << REGION_BITS
         size = min(1 << REGION_BITS, self.size - begin)
@@ -213,7 +216,8 @@ class Golden:
         fd, self._fd = self._fd, -1
         self._seen = (0, 0)
         self._honest = False  # the address is nobody's now
-        self._known.clear()
+        self.sight = None
+        self._known = array("d", [-math.inf]) * len(self._known)
         self._view.release()
         with contextlib.suppress(BufferError):  # a slice is out: the mapping ends with the last
             self._map.close()
@@ -225,6 +229,7 @@ class Raw:
 
     read_only = False
     notes = None
+    sight = None
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)

@@ -20,7 +20,7 @@ from netboot.model import Admission, Portal
 from netboot.scsi.primary import lun_fields
 from netboot.scsi.target import LogicalUnits
 from netboot.scsi.unit import Unit
-from netboot.storage.disk import Buffer, DiskError, Extent
+from netboot.storage.disk import Buffer, DiskError, Extent, Sight
 
 NAME = "iqn.2026-11.lab.netboot:client.52-54-00-12-34-56"
 TARGET = "iqn.2026-11.lab.netboot:52-54-00-12-34-56"
@@ -152,6 +152,7 @@ class Memory:
         self.size = size
         self.read_only = False
         self.notes: Any = None
+        self.sight: Sight | None = None
         self.cold = False
         self.error: DiskError | None = None
         self.calls: list[tuple[Any, ...]] = []

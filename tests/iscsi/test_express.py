@@ -1,14 +1,17 @@
-"""The express lane: the same answers as by the long way, whatever comes; what takes the lane."""
+"""The express lane: the same answers as by the long way, whatever comes; what takes the lane.
+
+All of it twice: as Python, and compiled.
+"""
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netboot.iscsi import express
-from netboot.iscsi.express import Lane
+from netboot.iscsi import express, lane, server
 from netboot.scsi.sense import Code
 from netboot.storage.disk import DiskError, Fault
 from tests.iscsi.conftest import Bench, Session
@@ -17,6 +20,20 @@ BLOCKS = 128
 CONTENT = b"".join(bytes([n % 251]) * 512 for n in range(BLOCKS))
 DATA = bytes(range(256)) * 2
 EAGER = ("InitialR2T=No", "ImmediateData=Yes", "MaxRecvDataSegmentLength=65536")
+
+LANES = {"python": express.Lane, "compiled": lane.Lane}
+
+
+@pytest.fixture(scope="module", params=LANES.values(), ids=LANES, autouse=True)
+def used(request: pytest.FixtureRequest) -> Iterator[type[express.Lane]]:
+    """The lane that sessions take."""
+    before, server.Lane = server.Lane, request.param
+    yield request.param
+    server.Lane = before
+
+
+def test_the_compiled_lane_is_compiled_and_is_what_sessions_take() -> None:
+    assert lane.Lane is not express.Lane and lane.__file__.endswith(".so")
 
 
 def answers(sent: bytes) -> list[bytes]:
@@ -123,6 +140,26 @@ def test_a_tag_used_twice_in_one_breath_is_rejected() -> None:
     assert way.express == 48
 
 
+@pytest.mark.parametrize("between", [0, 1, 63, 64, 300])
+def test_a_tag_used_again_among_many_is_found(between: int) -> None:
+    way, long = Way(), Way(lane=False)
+    for side in (way, long):
+        side.session.engine.session.max_cmd_sn += 400
+    tags = [7, *range(64, 64 + between), 7, 9999]
+    said = [b"".join(command(side, itt=tag) for tag in tags) for side in (way, long)]
+    assert way.say(said[0]) == long.say(said[1])
+    assert way.express == 48 * (between + 1)
+
+
+def test_all_ones_are_no_write_of_nothing() -> None:
+    """A CDB that ends in ones is not one that was looked at before."""
+    way, long = Way(), Way(lane=False)
+    cdb = struct.pack(">BBIBHB", 0x2A, 0, 0, 0xFF, 0xFFFF, 0xFF)
+    said = [side.session.initiator.command(cdb, 0, flags=0xA1) for side in (way, long)]
+    assert way.say(said[0]) == long.say(said[1])
+    assert way.express == 0 and not way.bench.disk.calls
+
+
 def test_what_stands_in_the_way_of_a_unit() -> None:
     way = Way()
     way.bench.unit.tell(Code.CAPACITY_DATA_HAS_CHANGED)
@@ -164,10 +201,10 @@ def test_digests_and_immediate_data_are_heeded() -> None:
 def test_it_stops_when_enough_is_to_be_sent() -> None:
     way = Way("MaxRecvDataSegmentLength=262144", blocks=1024)
     chunk = b"".join(command(way, count=512) for _ in range(4))
-    lane = way.session.edge.lane
-    assert lane is not None
+    taken = way.session.edge.lane
+    assert taken is not None
     view = memoryview(chunk)
-    assert lane.run(view, len(view), set()) == 144  # three times 256 KiB is above ENOUGH
+    assert taken.run(view, len(view), set()) == 144  # three times 256 KiB is above ENOUGH
     assert sum(map(len, way.session.engine.answers.out)) > express.ENOUGH
 
 
@@ -231,9 +268,9 @@ def test_both_ways_say_and_do_the_same(chunks: list[tuple[bool, list[dict[str, A
         assert way.state == long.state
 
 
-def test_the_lane_is_the_sessions_alone() -> None:
+def test_the_lane_is_the_sessions_alone(used: type[express.Lane]) -> None:
     way = Way()
-    assert isinstance(way.session.edge.lane, Lane)
+    assert type(way.session.edge.lane) is used
     way.session.edge.close()
     assert way.session.edge.lane is None
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -580,8 +581,9 @@ def test_the_lane_is_free_again_behind_a_pdu_in_two_pieces(play: Any) -> None:
     def scene(rig: Rig) -> None:
         rig.enter()
         calls: list[int] = []
-        lane = rig.peer.edge.lane.run
-        rig.peer.edge.lane.run = lambda *args: calls.append(lane(*args)) or calls[-1]
+        run = rig.peer.edge.lane.run
+        counted = SimpleNamespace(run=lambda *args: calls.append(run(*args)) or calls[-1])
+        rig.peer.edge.lane = counted
         stream = b"".join(rig.initiator.write(8 * n, 1, bytes([n]) * 512) for n in range(4))
         assert len(rig.say(stream[:700])) == 1
         assert len(rig.say(stream[700:])) == 3

@@ -6,7 +6,7 @@ at all. They are products for the tests of others, and for watching a disk that 
 
 from collections.abc import Sequence
 
-from netboot.storage.disk import Buffer, Disk, Extent, Memory
+from netboot.storage.disk import Buffer, Disk, Extent, Memory, Sight
 
 
 class Filter:
@@ -26,6 +26,11 @@ class Filter:
     @property
     def notes(self) -> Memory | None:
         return self.inner.notes
+
+    @property
+    def sight(self) -> Sight | None:
+        """None, for the same reason as ``at_once``."""
+        return None
 
     def space(self) -> tuple[int, int] | None:
         return self.inner.space()

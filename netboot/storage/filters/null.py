@@ -9,6 +9,8 @@ from netboot.storage.padded import zeros
 class Null:
     """``size`` bytes that read as zeros, always at once."""
 
+    sight = None
+
     def __init__(self, size: int, *, read_only: bool = False) -> None:
         self.size = size
         self.read_only = read_only

@@ -1,0 +1,1 @@
+from netboot.iscsi.express import Lane as Lane
