@@ -15,9 +15,10 @@ from typing import Final, Protocol, cast
 
 from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.entering import Arrived
+from netboot.iscsi.outlet import Outlet
 from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.server import Edge
-from netboot.iscsi.session import READING_LIMIT, Buffer, Task
+from netboot.iscsi.session import READING_LIMIT, Task
 from netboot.iscsi.spin import EVERY, Spin
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
@@ -33,9 +34,6 @@ LOW_WATER: Final = 1 << 20
 WAITING_LIMIT: Final = 512
 #: Buffers collected before they are sent although the chunk is not finished (IOV_MAX is 1024).
 GATHER: Final = 512
-#: Up to so many bytes are sent as one buffer: to copy them costs less than to pass on many, and
-#: the kernel's own copy is faster for it, since its pages then begin where ours do.
-JOIN: Final = 1 << 20
 #: Bytes that are read at a time from who sends many small requests in one breath, so that all
 #: others wait some 15 ms for it, and not 100; who sends data is read in chunks as large as there
 #: is room.
@@ -91,6 +89,8 @@ class Peer(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: list[Event] = []  #: events that wait for the initiator or for workers
         self._full = False  #: the initiator does not take its answers
+        self._outlet: Outlet
+        self._tags: set[int] = set()  #: of the commands of one breath
         self._fd = -1  #: of the socket
         self._why = ""
         self.engine: Connection
@@ -118,6 +118,7 @@ class Peer(asyncio.BufferedProtocol):
         self.engine = Connection(self.address, self._house.portals, os.urandom, self.portal.group)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno()
+        self._outlet = Outlet(self._transport, self._fd)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
@@ -137,19 +138,23 @@ class Peer(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            spin, room, at = self._house.spin, self._room, 0
-            tags: set[int] = set()
+            spin, room, at, tags = self._house.spin, self._room, 0, self._tags
             spin.came += 1
             if not spin.came & EVERY:
                 spin.consider()
+            if tags:
+                tags.clear()
             lane = self.edge.lane if self.edge is not None else None
             while at < nbytes and not self.closed:
                 end = nbytes
                 if lane is not None and not (self._full or self._backlog):
                     took = lane.run(room[at:] if at else room, nbytes - at, tags)
                     if took:
-                        self.send()
                         at += took
+                        if self._outlet.waits:
+                            self.send()
+                        else:
+                            self._outlet.write(self.engine.data_to_send())
                         continue
                     # The rest of a PDU that had begun; behind it the lane may be free again.
                     missing = self.engine.missing
@@ -163,6 +168,7 @@ class Peer(asyncio.BufferedProtocol):
         """What did not take the express lane, of which ``tags`` are what did; ``more`` there is."""
         if self._heard is not None:
             self._heard += view
+        self._tags = set()  # the engine keeps the old one
         events = self.engine.receive(view, tags)
         if len(events) + len(self.engine.answers.out) > MANY:
             self._room = self._house.room[:SMALL_ROOM]
@@ -251,36 +257,15 @@ class Peer(asyncio.BufferedProtocol):
 
     def send(self) -> None:
         """Send what there is, and close the connection if that was the last."""
-        transport = self._transport
-        if transport is None or self.closed:
+        if self._transport is None or self.closed:
             return
         out = self.engine.data_to_send()
         if out:
-            self._put(transport, out)
+            self._outlet.put(out)
         if self.engine.ended:
             self._say_goodbye()
         elif self._backlog and not self._blocked():
             self._catch_up()
-
-    def _put(self, transport: asyncio.Transport, out: list[Buffer]) -> None:
-        """Straight to the socket when nothing waits there: half the way through the event loop.
-        What the socket does not take, and what it has to say, is the transport's affair. Never
-        when that is closing: the number may be another connection's the next moment."""
-        if self._fd >= 0 and not (transport.get_write_buffer_size() or transport.is_closing()):
-            data = out[0]
-            if len(out) > 1:
-                if sum(map(len, out)) > JOIN:
-                    transport.writelines(out)
-                    return
-                data = b"".join(out)
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:
-                sent = 0
-            if sent == len(data):
-                return
-            out = [memoryview(data)[sent:]]
-        transport.writelines(out)
 
     def _say_goodbye(self) -> None:
         """Close the connection when all was sent; not for ever when nobody takes it: TCP keeps

@@ -62,17 +62,32 @@ class Memory(Protocol):
         """The text that was put last; empty when there is none. DiskError says it is damaged."""
 
 
+class Meant(Protocol):
+    """What is about to be written as a whole or not at all (see ``intent``)."""
+
+    meant: tuple[int, int] | None
+
+
+@dataclass(slots=True)
+class Own:
+    """The file with a disk's own blocks, for who writes over such as are there already."""
+
+    fd: int
+    intent: Meant  #: while something is meant, ``write`` must be asked
+    unsynced: bool = True  #: something was written since the last sync began: set after a write
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Where a disk's blocks lie in memory, for the compiled lane, which looks for itself and does
-    by it what ``at_once`` does: an own byte each for ``cells`` that are not GOLDEN (0, see
-    ``qcow2``), and for each MiB of ``image`` in ``known`` until when (``time.monotonic``) it
-    counts as in memory.
+    """Where a disk's blocks lie, for the compiled lane, which looks for itself and does by it what
+    ``at_once`` and ``write`` do: for each 4 KiB its cell (see ``qcow2``), and for each MiB of
+    ``image`` in ``known`` until when (``time.monotonic``) it counts as in memory.
     """
 
     image: memoryview
     known: "array[float]"
-    cells: mmap.mmap | None  #: for each 4 KiB; None: all are the image's
+    cells: mmap.mmap | None = None  #: None: all are the image's
+    own: Own | None = None  #: None: nothing is written
 
 
 class Disk(Protocol):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 from netboot.storage import qcow2
 from netboot.storage.cells import HOLE_RUNS
-from netboot.storage.disk import Buffer, DiskError, Fault, Sight
+from netboot.storage.disk import Buffer, DiskError, Fault, Own, Sight
 from netboot.storage.files import OverlayFiles
 from netboot.storage.intent import Intent
 from netboot.storage.parts import punch, sibling
@@ -60,11 +60,11 @@ class Durable:
         self._marks = threading.Lock()  #: guards the next two, and HOLE against a late punch
         self._dirty: set[int] = set()  #: clusters whose entry on disk is behind
         self._holes: list[tuple[int, int]] = []  #: cells to punch when their entries are durable
-        #: Something was written to the data file since the last sync: perhaps by a process that
-        #: was killed, over its own data, of which no entry and no ``.live`` file tells.
-        self._unsynced = True
         self._flushing = threading.Lock()
         self._intent = Intent(sibling(files.path, ".intent"), files.header.born)
+        #: Unsynced from the beginning: perhaps by a process that was killed, over its own data, of
+        #: which no entry and no ``.live`` file tells.
+        self._own = Own(files.data, self._intent)
 
     def flush(self) -> None:
         if self._broken:
@@ -97,7 +97,7 @@ class Durable:
             with self._marks:
                 dirty, self._dirty = self._dirty, set()
                 holes, self._holes = self._holes, []
-            unsynced, self._unsynced = self._unsynced, False
+            unsynced, self._own.unsynced = self._own.unsynced, False
             if dirty or unsynced or holes:
                 self._bring_out(dirty, holes)
             if meant:  # all of it is safe now, and what was written over it since

@@ -55,7 +55,8 @@ class Overlay(Durable):
             self._overlay_cells(first, cells)
         self.notes = Notes(sibling(files.path, ".scsi"), files.header.born, lasting=not ephemeral)
         if golden.sight is not None:
-            self.sight = Sight(golden.sight.image, golden.sight.known, self._cells)
+            own = None if read_only else self._own
+            self.sight = Sight(golden.sight.image, golden.sight.known, self._cells, own)
         if not read_only and not ephemeral:
             self._do_what_was_meant()
 
@@ -84,7 +85,7 @@ class Overlay(Durable):
             begin, end = first + run.start(), first + run.end()
             self._cells[begin:end] = run[0]
             self._dirty.update(range(begin >> _CLUSTER_SHIFT, (end - 1 >> _CLUSTER_SHIFT) + 1))
-            self._unsynced = True
+            self._own.unsynced = True
         self._holes += [(first + m.start(), first + m.end()) for m in HOLE_RUNS.finditer(cells)]
 
     # -- reading
@@ -163,7 +164,7 @@ class Overlay(Durable):
         cells = self._cells[first:last]
         if cells == _DATA or not cells.strip(_DATA):  # ours already: the entry stays what it is
             write_at(self._data, offset, data, self._path)
-            self._unsynced = True
+            self._own.unsynced = True
             return
         if HOLE in cells:
             self._claim(first, last)
@@ -177,7 +178,7 @@ class Overlay(Durable):
             data = b"".join((head, data, tail))
             offset -= len(head)
         write_at(self._data, offset, data, self._path)
-        self._unsynced = True
+        self._own.unsynced = True
         self._mark(first, last, _DATA)
 
     def _write_meant(self, offset: int, data: Buffer) -> None:

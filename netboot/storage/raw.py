@@ -116,7 +116,7 @@ class Golden:
         self._needed: list[int] = []  #: regions, as a boot first asked for them
         self._boot_ends = 0.0
         self._told = False
-        self.sight: Sight | None = Sight(self._view, self._known, None)
+        self.sight: Sight | None = Sight(self._view, self._known)
 
     def space(self) -> None:
         """It takes none of its own."""

@@ -19,7 +19,8 @@ from netboot.model import DiskSpec
 from netboot.storage.attach import attach
 from netboot.storage.disk import Buffer, DiskError, Sight
 from netboot.storage.filters import Filter
-from netboot.storage.raw import REGION_BITS, Golden
+from netboot.storage.qcow2 import DATA, GOLDEN, SUB_BITS
+from netboot.storage.raw import PIECE, REGION_BITS, Golden
 from tests.iscsi.conftest import Bench, Session, read_pdus
 
 SUB = 4096
@@ -34,6 +35,7 @@ class Asked(Filter):
     def __init__(self, inner: Any) -> None:
         super().__init__(inner)
         self.asked: list[tuple[int, int]] = []
+        self.written: list[tuple[int, int]] = []
 
     @property
     def sight(self) -> Sight | None:
@@ -42,6 +44,10 @@ class Asked(Filter):
     def at_once(self, offset: int, length: int) -> Buffer | None:
         self.asked.append((offset, length))
         return self.inner.at_once(offset, length)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self.written.append((offset, len(data)))
+        self.inner.write(offset, data)
 
 
 class Machine:
@@ -171,22 +177,83 @@ def test_the_disk_can_grow_after_a_run_and_within_one(
         write(offset, data)
 
     monkeypatch.setattr(machine.disk, "write", growing)
-    chunk = [machine.command(0, SUB), machine.command(SUB, SUB, b"x" * SUB)] * 2
-    chunk += [machine.command(0, SUB)]
-    tagged = b"".join(c[:16] + struct.pack(">I", 900 + n) + c[20:] for n, c in enumerate(chunk))
-    turned = machine.session.engine.session.exp_cmd_sn
-    assert machine.run(renumbered(tagged, turned)) == len(tagged)
+    chunk = [
+        *(machine.command(0, SUB), machine.command(SUB, SUB, b"x" * SUB)),
+        *(machine.command(0, SUB), machine.command(2 * SUB, SUB, b"x" * SUB)),
+        machine.command(0, SUB),
+    ]
+    assert machine.run(*chunk) == sum(map(len, chunk))
     assert machine.disk.size == ROOM + (3 << 20)
 
 
-def renumbered(chunk: bytes, turn: int) -> bytes:
-    """The PDUs of ``chunk`` with CmdSN from ``turn`` on."""
-    data, at = bytearray(chunk), 0
-    while at < len(data):
-        data[at + 24 : at + 28] = turn.to_bytes(4, "big")
-        at += 48 + int.from_bytes(data[at + 5 : at + 8], "big")
-        turn += 1
-    return bytes(data)
+def test_blocks_of_the_disks_own_are_written_over_without_asking(machine: Machine) -> None:
+    first, second = (letter * 2 * SUB for letter in (b"1", b"2"))
+    for data in (first, second, first):
+        assert machine.run(machine.command(SUB, 2 * SUB, data))
+        assert machine.disk.read(SUB, 2 * SUB) == (data,)
+        machine.disk.flush()
+    assert machine.run(machine.command(1536, 512, b"1" * 512))  # inside what is golden
+    assert machine.run(machine.command(2 * SUB, 2 * SUB, second))  # half of it is
+    machine.disk.unmap(4 * SUB, SUB)
+    assert machine.run(machine.command(4 * SUB, SUB, first[:SUB]))
+    large = b"l" * (16 * SUB)
+    for _ in range(2):
+        assert machine.run(machine.command(16 * SUB, len(large), large))  # in pieces
+    assert machine.asked.written == [
+        *((SUB, 2 * SUB), (1536, 512), (2 * SUB, 2 * SUB), (4 * SUB, SUB)),
+        *((16 * SUB, len(large)), (16 * SUB, len(large))),
+    ]
+    assert machine.bench.tally.writes == 8
+
+
+def test_a_write_that_is_meant_as_a_whole_is_asked_for(machine: Machine) -> None:
+    old, new = b"o" * SUB, b"n" * SUB
+    machine.disk.write(SUB, old)
+    machine.disk.intend(SUB, new)
+    assert machine.run(machine.command(SUB, SUB, new))
+    assert machine.asked.written == [(SUB, SUB)]
+    machine.disk.flush()
+    machine.disk.settle()
+    assert machine.run(machine.command(SUB, SUB, old))
+    assert len(machine.asked.written) == 1
+
+
+def test_what_was_written_over_is_synced(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.disk.write(SUB, b"o" * SUB)
+    machine.disk.flush()
+    synced: list[int] = []
+    monkeypatch.setattr("os.fdatasync", synced.append)
+    machine.disk.flush()
+    assert synced == []
+    assert machine.run(machine.command(SUB, SUB, b"n" * SUB))
+    assert machine.asked.written == []
+    machine.disk.flush()
+    assert len(synced) == 1
+
+
+def test_a_write_that_fails_is_answered_for_by_who_knows_faults(machine: Machine) -> None:
+    machine.disk.write(SUB, b"o" * SUB)
+    sight = machine.disk.sight
+    assert sight is not None and sight.own is not None
+    sight.own.fd, kept = -1, sight.own.fd
+    try:
+        assert machine.run(machine.command(SUB, SUB, b"n" * SUB)) == 0
+        assert machine.session.take() == b""
+    finally:
+        sight.own.fd = kept
+
+
+def test_a_read_only_disk_is_not_written(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.disk.write(SUB, b"o" * SUB)
+    machine.close()
+    spec = DiskSpec(
+        *(str(tmp_path / "golden.raw"), SIZE, "sha256:1", str(tmp_path / "client.qcow2")),
+        read_only=True,
+    )
+    disk = attach(spec)
+    assert disk.sight is not None and disk.sight.own is None
+    disk.close()
 
 
 def test_nothing_is_seen_of_a_disk_that_is_out_of_service(
@@ -219,8 +286,8 @@ def test_a_sight_that_is_gone_is_none(machine: Machine) -> None:
     machine.disk.resize(ROOM + (1 << 20))
 
 
-def test_an_image_is_known_by_the_mib() -> None:
-    assert REGION_BITS == 20  # as lane.pyx has it
+def test_the_numbers_of_storage_that_the_lane_has_too() -> None:
+    assert (REGION_BITS, PIECE, SUB_BITS, GOLDEN, DATA) == (20, 16384, 12, 0, 1)
 
 
 MOVES = st.lists(
@@ -249,7 +316,10 @@ def test_whatever_was_done_the_same_is_read(
                 assert machine.read(offset, length) == model[offset : offset + length]
                 continue
             data = random.Random(number).randbytes(length) if verb == "write" else bytes(length)
-            if verb == "write":
+            if verb == "write" and length <= 1 << 16:
+                assert machine.run(machine.command(offset, length, data))
+                machine.session.take()
+            elif verb == "write":
                 machine.disk.write(offset, data)
             else:
                 getattr(machine.disk, verb)(offset, length)

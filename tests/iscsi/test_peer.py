@@ -1,7 +1,6 @@
 """One connection without a network: a transport that remembers, and a house that obeys."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -11,12 +10,12 @@ from typing import Any
 import pytest
 
 from netboot.iscsi.entering import Arrived
+from netboot.iscsi.outlet import Outlet
 from netboot.iscsi.peer import (
     GATHER,
     GIVE_UP,
     GOODBYE,
     HIGH_WATER,
-    JOIN,
     SMALL_ROOM,
     WAITING_LIMIT,
     Peer,
@@ -518,50 +517,6 @@ def test_a_login_that_takes_too_long(bench: Any, initiator: Any, pdus: Any) -> N
     asyncio.run(main())
 
 
-def test_answers_go_straight_to_the_socket_as_far_as_it_takes_them(play: Any) -> None:
-    def scene(rig: Rig) -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setblocking(False)
-            rig.enter()
-            taken = 0
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    taken += ours.send(bytes(65536))
-            rig.peer._fd = ours.fileno()
-            (answer,) = rig.say(rig.initiator.read(0, 8))  # by the transport
-            assert answer.opcode == 0x25
-            while taken:
-                taken -= len(theirs.recv(taken))
-            assert rig.say(rig.initiator.read(0, 8)) == []
-            assert [pdu.opcode for pdu in rig.pdus(theirs.recv(8192))] == [0x25]
-            rig.transport.buffered = 1  # what waits there goes first
-            assert len(rig.say(rig.initiator.read(0, 8))) == 1
-            rig.transport.buffered, rig.transport.closing = 0, True
-            assert len(rig.say(rig.initiator.read(0, 8))) == 1
-            theirs.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                theirs.recv(1)
-
-    play(scene)
-
-
-def test_answers_are_joined_unless_they_are_very_large(play: Any) -> None:
-    def scene(rig: Rig) -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            rig.enter()
-            rig.peer._fd = ours.fileno()
-            small, large = [b"head", bytes(1000)], [b"head", bytes(JOIN)]
-            rig.peer._put(rig.transport, list(small))
-            assert theirs.recv(2000) == b"head" + bytes(1000) and not rig.transport.writes
-            rig.peer._put(rig.transport, list(large))
-            assert rig.transport.writes == [b"head" + bytes(JOIN)]
-            rig.transport.writes.clear()
-
-    play(scene)
-
-
 def test_what_comes_is_counted_for_those_who_keep_the_loop_awake(play: Any) -> None:
     def scene(rig: Rig) -> None:
         rig.enter()
@@ -589,5 +544,30 @@ def test_the_lane_is_free_again_behind_a_pdu_in_two_pieces(play: Any) -> None:
         assert len(rig.say(stream[700:])) == 3
         assert calls == [560, 0, 0, 1120]
         assert bytes(rig.bench.disk.data[12288:12800]) == b"\3" * 512
+
+    play(scene)
+
+
+def test_a_breaths_tags_are_forgotten_with_the_next_one(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.enter()
+        for _ in range(3):
+            whole = rig.initiator.read(0, 1, itt=5), rig.initiator.read(1, 1, itt=6)
+            first = rig.say(whole[0] + whole[1][:20])
+            assert [pdu.opcode for pdu in first + rig.say(whole[1][20:])] == [0x25, 0x25]
+
+    play(scene)
+
+
+def test_answers_of_the_lane_go_straight_to_the_socket(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            rig.enter()
+            rig.peer._outlet = Outlet(rig.transport, ours.fileno())
+            for asked in range(2):  # by the transport's leave, then without asking it
+                assert rig.peer._outlet.waits is not bool(asked)
+                assert rig.say(rig.initiator.read(0, 8)) == []
+                assert [pdu.opcode for pdu in rig.pdus(theirs.recv(8192))] == [0x25]
 
     play(scene)

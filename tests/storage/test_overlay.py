@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from netboot.model import DiskSpec
 from netboot.storage import durable as durable_module
-from netboot.storage import qcow2
+from netboot.storage import qcow2, residency
 from netboot.storage.attach import attach
 from netboot.storage.disk import DiskError, Extent, Fault
 from netboot.storage.overlay import zeros
@@ -705,17 +705,11 @@ def test_many_scattered_writes_keep_memory_small(bench):
     disk = bench.attach(golden=str(big), size=8 << 30, overlay=str(bench.folder / "big.qcow2"))
     for at in range(0, 8 << 30, 64 << 20):
         disk.write(at, b"w" * 512)
-    with Path("/proc/self/smaps").open() as smaps:
-        mapped = {}
-        for line in smaps:
-            if line.split()[0].count("-") == 1:
-                size = 0
-            if line.startswith("Size:"):
-                size = int(line.split()[1])
-            if line.startswith("Rss:"):
-                mapped.setdefault(size, int(line.split()[1]))
-    cells_in_kib = (8 << 30) // SUB >> 10
-    assert mapped[cells_in_kib] <= 128 * 4
+    address = residency.address_of(disk._cells)
+    _, _, here = Path("/proc/self/smaps").read_text().partition(f"{address:08x}-")
+    lines = dict(line.split(":", 1) for line in here.splitlines()[1:20])
+    assert int(lines["Size"].split()[0]) == (8 << 30) // SUB >> 10
+    assert int(lines["Rss"].split()[0]) <= 128 * 4
 
 
 def test_zeros_come_in_pieces_of_one_buffer():
