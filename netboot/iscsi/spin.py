@@ -20,8 +20,10 @@ BUSY: Final = 12e-6
 NEAR: Final = 100e-6
 #: Seconds from one to the next, at most, for which it goes on.
 WORTH: Final = 60e-6
-#: Seconds until it is tried again when it was not worth it.
+#: Seconds until it is tried again when it was not worth it, and when one request alone was late:
+#: that happens whenever something else has the processor for a moment.
 PAUSE: Final = 0.05
+HICCUP: Final = 0.001
 
 
 class Spin:
@@ -47,7 +49,7 @@ class Spin:
         self._considered = now
         if self.awake:
             if pace > WORTH:
-                self._stop(now)
+                self._stop(now + PAUSE)
         elif BUSY < pace < NEAR and now >= self._not_before:
             self.awake = True
             self._seen, self._last = self.came, now
@@ -61,10 +63,10 @@ class Spin:
         if new == 1:
             self._seen, self._last = self.came, now
         elif new or now - self._last > NEAR:
-            self._stop(now)
+            self._stop(now + (PAUSE if new else HICCUP))
             return
         self._soon(self._look)
 
-    def _stop(self, now: float) -> None:
+    def _stop(self, not_before: float) -> None:
         self.awake = False
-        self._not_before = now + PAUSE
+        self._not_before = not_before

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netboot.iscsi.spin import BUSY, EVERY, NEAR, PAUSE, WORTH, Spin
+from netboot.iscsi.spin import BUSY, EVERY, HICCUP, NEAR, PAUSE, WORTH, Spin
 
 
 class Loop:
@@ -93,6 +93,19 @@ def test_it_is_tried_again_after_a_pause(loop: Loop) -> None:
     assert not loop.requests(4 * (EVERY + 1), 50e-6)
     loop.now += PAUSE
     assert loop.requests(3 * (EVERY + 1), 50e-6)
+
+
+def test_one_late_request_is_no_reason_for_a_long_pause(loop: Loop) -> None:
+    awake(loop)
+    assert not loop.round(0, NEAR * 1.1)
+    assert not loop.requests(int(HICCUP / 50e-6) - 1, 50e-6)
+    assert loop.requests(2 * (EVERY + 1), 50e-6)
+
+
+def test_a_slow_way_is_one(loop: Loop) -> None:
+    awake(loop)
+    assert not loop.requests(EVERY + 1, WORTH * 1.1)
+    assert not loop.requests(int(PAUSE / 2 / 80e-6), 80e-6)
 
 
 def test_one_look_a_round_however_often_it_was_begun(loop: Loop) -> None:
