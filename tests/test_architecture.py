@@ -71,7 +71,7 @@ def modules() -> list[Path]:
 
 
 def compiled() -> list[Path]:
-    """What is written for Cython: each is the same as a module in Python, for who can build it."""
+    """What is written for Cython, for who can build it; without it all is the same, but slower."""
     return sorted(PACKAGE.rglob("*.pyx"))
 
 

@@ -17,7 +17,7 @@ from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.outlet import Outlet
 from netboot.iscsi.requests import Logout, Management
-from netboot.iscsi.server import Edge
+from netboot.iscsi.server import Edge, Nearby
 from netboot.iscsi.session import READING_LIMIT, Task
 from netboot.iscsi.spin import EVERY, Spin
 from netboot.iscsi.target import Identity
@@ -95,6 +95,7 @@ class Peer(asyncio.BufferedProtocol):
         self._why = ""
         self.engine: Connection
         self.edge: Edge | None = None
+        self._nearby: Nearby | None = None  #: what the next request will touch
         self.closed = False
         self.gone = asyncio.Event()  #: the connection has ended
         self.address = ""
@@ -134,6 +135,8 @@ class Peer(asyncio.BufferedProtocol):
             self._guard(lambda: events)
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        if self._nearby is not None:
+            self._nearby.fetch()
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -218,6 +221,8 @@ class Peer(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self.edge = edge
+        if edge is not None:
+            self._nearby = edge.nearby(self, self._transport, self._outlet, self._tags)
         self._guard(lambda: self.engine.establish(tsih))
         self._read_on()
 

@@ -29,6 +29,10 @@ try:
     from netboot.iscsi.lane import Lane
 except ImportError:  # nobody built it here: the same rules as Python
     from netboot.iscsi.express import Lane
+try:
+    from netboot.iscsi.nearby import Nearby as Nearby
+except ImportError:  # nor this: it is for speed alone
+    Nearby = None  # type: ignore[assignment, misc]
 
 #: Opens a disk; any exception says why it cannot be opened.
 Attach: TypeAlias = Callable[[DiskSpec], Disk]
@@ -84,6 +88,22 @@ class Edge(Working):
         self.lane: Lane | None = None  #: digests are computed on the long way only
         if not (agreed.header_digest or agreed.data_digest):
             self.lane = Lane(engine, nexus.views, volumes, self._begin_reading)
+
+    def nearby(self, *more: object) -> "Nearby | None":
+        """What the session's next request will probably touch, with ``more``; None: not known."""
+        if Nearby is None or self.lane is None or not self._volumes:
+            return None
+        lun, volume = next(iter(self._volumes.items()))
+        engine, views, disk = self.engine, self.nexus.views, volume.disk
+        session, answers, sight = engine.session, engine.answers, disk.sight
+        unit = views[lun].unit if lun in views else None
+        return Nearby(
+            *(self, self.lane, engine, engine.tail, session, session.early, session.tasks),
+            *(answers, answers.chunk, views, views.get(lun), self._volumes, volume, volume.tasks),
+            *(volume.tally, disk, sight, sight and sight.cells, sight and sight.image),
+            *((unit, unit.blocks, unit.max_blocks) if unit is not None else ()),
+            *more,
+        )
 
     # What the engine's events bring.
 

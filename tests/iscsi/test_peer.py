@@ -571,3 +571,29 @@ def test_answers_of_the_lane_go_straight_to_the_socket(play: Any) -> None:
                 assert [pdu.opcode for pdu in rig.pdus(theirs.recv(8192))] == [0x25]
 
     play(scene)
+
+
+def test_what_a_request_will_touch_is_fetched_before_the_request(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[tuple[object, ...]] = []
+
+    class Nearby:
+        def __init__(self, *objects: object) -> None:
+            self.objects = objects
+
+        def fetch(self) -> None:
+            fetched.append(self.objects)
+
+    monkeypatch.setattr("netboot.iscsi.server.Nearby", Nearby)
+
+    def scene(rig: Rig) -> None:
+        rig.peer.get_buffer(-1)
+        assert not fetched  # nobody knows whose it is
+        rig.enter()
+        del fetched[:]
+        rig.say(rig.initiator.read(0, 8))
+        (objects,) = fetched
+        assert rig.peer in objects and rig.transport in objects and rig.peer.engine in objects
+
+    play(scene)
