@@ -44,6 +44,18 @@ def test_cost_is_flat_from_16_on() -> None:
     assert all("against 16" not in bar.what for bar in figures.bars(storm(FEW)))
 
 
+def test_16_clients_and_the_most_are_compared() -> None:
+    assert figures.pair([1, 16, 64, 1000]) == (16, 1000)
+    assert figures.pair([1000, 16]) == (16, 1000)
+    assert figures.pair([1, 16]) == figures.pair([64, 1000]) == figures.pair([]) == ()
+
+
+def test_of_several_runs_the_median_by_cost_counts() -> None:
+    tries = [replace(FEW, cpu=cpu) for cpu in (3.0, 1.0, 9.0)]
+    assert figures.middle(tries) is tries[0]
+    assert figures.middle(tries[1:2]) is tries[1]
+
+
 def test_the_rival_is_judged_under_as_many_clients() -> None:
     found = figures.bars(storm(FEW, MANY, RIVAL, replace(RIVAL, clients=64)))
     assert [bar.value for bar in found if "tgt" in bar.what] == [0.5, 0.5]
@@ -120,6 +132,7 @@ def test_the_page_tells_all_that_was_measured() -> None:
         "0.75 s",
         "1.25 s",
         "all, read ahead",
+        "16 clients and the most",
         "| 2.2 s |",
     ):
         assert words in text
