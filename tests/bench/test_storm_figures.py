@@ -133,6 +133,7 @@ def test_the_page_tells_all_that_was_measured() -> None:
         "1.25 s",
         "all, read ahead",
         "16 clients and the most",
+        "more among a thousand",
         "| 2.2 s |",
     ):
         assert words in text
