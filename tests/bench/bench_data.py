@@ -31,8 +31,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
 SIZE = 1 << 30
 OWN = "## Where each microsecond goes"
-#: Bytes that a run of first touch may write.
-TOUCHED = 1 << 30
 GOLDEN, WRITTEN, FRESH = "golden", "written", "fresh"
 
 
@@ -196,7 +194,7 @@ async def measure(folder: Path, plan: Plan) -> tuple[Results, list[str]]:
                     if written:  # else the kernel writes one's blocks on another's time
                         await asyncio.to_thread(os.sync)
                     if row.unit == FRESH:
-                        await asyncio.to_thread(at_hand, TOUCHED)
+                        await asyncio.to_thread(at_hand, plan.size)
                     figure = await load(server, unit, plan.seconds, words)
                     written = row.unit != GOLDEN
                     runs[row.name].setdefault(server.name, []).append(figure)
