@@ -33,6 +33,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.dhcp.keeper", 4),
     ("netboot.tftp.link", 4),
     ("netboot.tftp.crowd", 4),
+    ("netboot.tftp.roll", 4),
     ("netboot.iscsi.outlet", 4),
     ("netboot.iscsi.peer", 4),
     ("netboot.iscsi.portal", 4),

@@ -1,14 +1,14 @@
 """Many sockets behind one reader of the event loop, and a short look for the next answer.
 
-In lock-step every block waits for its ACK, so a transfer is as fast as we wake up. One epoll set
-of our own hands out what has come to all transfers in one go, and then looks on for a moment: an
-ACK from a client close by comes within it, and nobody has to be woken. Who never answers so soon
-costs a few such looks and no more. As long as only one member is heard it has a lane of its own:
-its socket leaves the set, whose wake-ups its sender would pay for, and is read directly. Never
-holds the loop longer than ``TURN`` and what its members do with a few datagrams.
+In lock-step every block waits for its ACK, so a transfer is as fast as we wake up. Who answers
+soon is on a roll and is read in turn, again and again; who does not is in an epoll set of our
+own, which tells when something has come. An ACK from a client close by so costs nobody a wake-up,
+and its sender none of what a set asks of it. Who never answers so soon costs a few such looks and
+no more. Never holds the loop longer than ``TURN`` and what the roll does in one call.
 """
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -16,113 +16,115 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from netboot.tftp.ready import Ready
+from netboot.tftp.roll import Name
+
+try:
+    from netboot.tftp.rollcall import Roll
+except ImportError:  # no compiler
+    from netboot.tftp.roll import Roll
+
 Member = TypeVar("Member")
 
-#: Seconds that we look on for the next answer: about what it takes to be woken.
-LOOK = 50e-6
 #: Seconds after which the rest of the service has its turn.
 TURN = 1e-3
-#: So many looks in vain, net of those that paid, and there are no more until somebody new comes.
+#: Seconds that the next answer is looked for: about what it takes to be woken.
+LOOK = 50e-6
+#: So many times on the roll in vain, net of those that paid, and a member stays in the set.
 CREDIT = 8
-#: So many datagrams of one member in a row, before we see whether another one has something.
-ALONE = 16
+#: So many are called between two looks at the set.
+SHARE = 64
 _EVENTS = 64
 
 
 class Crowd(Generic[Member]):
-    """``hear(member, most)`` reads and answers up to ``most`` datagrams; it says how many.
-
-    It is called when there is something to read, and in a lane when there may be.
-    """
+    """See ``Roll`` for ``hear``, ``unreachable`` and ``unsent``."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        hear: Callable[[Member, int], int],
+        hear: Callable[[Member, bytes, float], None],
+        unreachable: Callable[[Member], None],
+        unsent: Callable[[Member, OSError], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
-        self._hear = hear
+        self._roll: Roll[Member] = Roll(hear, unreachable, unsent)
         self._clock = clock
         self._epoll = select.epoll()
-        self._members: dict[int, Member] = {}
-        self._credit = CREDIT
-        self._last = -1  # the descriptor that was heard last, if no other was heard with it
-        self._apart = -1  # the descriptor that is in its lane and not in the set
+        self._names: dict[int, Name[Member]] = {}
+        self._next: asyncio.Handle | None = None
         loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def add(self, sock: socket.socket, member: Member) -> None:
+    def ready(self) -> Ready:
+        """What a member can be answered from."""
+        return self._roll.ready()
+
+    def add(self, sock: socket.socket, member: Member, ready: Ready) -> None:
         """From now on ``sock`` is listened to."""
-        self._members[sock.fileno()] = member
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
-        self._credit = CREDIT
+        name = self._names[sock.fileno()] = self._roll.name(sock, member, ready, CREDIT)
+        self._roll.add(name)
+        self._soon()
 
     def remove(self, sock: socket.socket) -> None:
         """No longer; call it before the socket is closed."""
-        descriptor = sock.fileno()
-        if descriptor == self._apart:
-            self._apart = -1
+        name = self._names.pop(sock.fileno())
+        if name.called:
+            self._roll.remove(name)
         else:
-            self._epoll.unregister(descriptor)
-        if descriptor == self._last:
-            self._last = -1
-        del self._members[descriptor]
+            with contextlib.suppress(FileNotFoundError):  # just off the roll, not in the set yet
+                self._epoll.unregister(sock.fileno())
 
     def close(self) -> None:
         """Give the set back; its members are whose they are."""
+        if self._next is not None:
+            self._next.cancel()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
     def _ready(self) -> None:
-        clock, poll, members, hear = self._clock, self._epoll.poll, self._members, self._hear
-        now = clock()
-        end, until = now + TURN, now
-        while now < end:
-            events = poll(0, _EVENTS)
-            if events:
-                if until > now:
-                    self._credit = min(CREDIT, self._credit + 1)
-                descriptor = events[0][0] if len(events) == 1 else -1
-                if descriptor == self._last and self._credit and descriptor in members:
-                    if not self._lane(descriptor, end):
-                        return
-                else:
-                    self._last = descriptor
-                    for descriptor, _ in events:
-                        member = members.get(descriptor)
-                        if member is not None:  # else a neighbour's packet has just ended it
-                            hear(member, 1)
-                if not members or not self._credit:
-                    return
-                until = (now := clock()) + LOOK
-            else:
-                os.sched_yield()  # to a client on this very processor, who cannot answer else
-                now = clock()
-                if now >= until:
-                    self._credit = max(0, self._credit - 1)
-                    return
+        if self._next is None:
+            self._turn()
 
-    def _lane(self, descriptor: int, end: float) -> bool:
-        """Hear one member; whether another has something now, or may have: this one has ended."""
-        clock, poll, hear = self._clock, self._epoll.poll, self._hear
-        member, heard = self._members[descriptor], 0
-        self._epoll.unregister(descriptor)
-        self._apart = descriptor
-        until = (now := clock()) + LOOK
-        while now < until and now < end:
-            count = hear(member, ALONE)
-            if self._apart < 0:
-                return True
+    def _soon(self) -> None:
+        if self._next is None:
+            self._next = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._next = None
+        try:
+            self._hear()
+        finally:
+            if self._roll:
+                self._soon()
+
+    def _hear(self) -> None:
+        clock, poll, names, roll = self._clock, self._epoll.poll, self._names, self._roll
+        end, vain = (now := clock()) + TURN, 0
+        until = now + LOOK
+        while now < end and now < until:
+            for descriptor, _ in poll(0, _EVENTS):
+                name = names.get(descriptor)
+                if name is None or name.called:
+                    continue  # a neighbour's packet has just ended it
+                if name.credit:
+                    self._epoll.unregister(descriptor)
+                    roll.add(name)
+                else:
+                    roll.ask(name, now)
+            if not roll:
+                return
+            heard, off = roll.call(now, SHARE)
+            for name in off:
+                if names.get(name.fd) is not name:
+                    continue  # the same
+                self._epoll.register(name.fd, select.EPOLLIN)
+                name.credit = min(CREDIT, name.credit + max(0, name.heard - 1)) - 1
             now = clock()
-            if count:
-                heard += count
-                until = now + LOOK
-            if poll(0, 1):
-                break
-            os.sched_yield()
-        self._epoll.register(descriptor, select.EPOLLIN)
-        self._apart = -1
-        if now < until:
-            return now < end
-        self._credit = min(CREDIT, self._credit + max(0, heard - 1)) - 1
-        return False
+            if heard:
+                vain, until = 0, now + LOOK
+            else:
+                vain += SHARE
+                if vain >= len(roll):
+                    os.sched_yield()  # to a client on this very processor, who cannot answer else
+                    vain = 0

@@ -9,8 +9,8 @@ answered. With windows a repeated ACK can mean that the first block of a window 
 is answered once; but not when the window before was itself sent twice, because then the second
 copy explains the second ACK, and answering would double every window to the end of the file.
 
-``swift`` is a short cut through lock-step: the one ACK that is expected, answered by a packet
-that is ready. It answers what ``receive`` would, byte for byte, or leaves the datagram to it.
+``Transfer.ready`` is a short cut through lock-step: the one ACK that is expected, answered by a
+packet that is ready. It answers what ``receive`` would, byte for byte, or leaves it to that.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from typing import TypeAlias
 from netboot.errors import WireError
 from netboot.tftp import wire
 from netboot.tftp.options import Terms
+from netboot.tftp.ready import Ready, Shelf
 from netboot.tftp.wire import ErrorCode, Opcode, Request
 
 #: One datagram as head and body, for a gathered send without a copy.
@@ -33,15 +34,11 @@ RETRIES = 6
 #: Back-off ends here, in seconds.
 LONGEST_WAIT = 8.0
 #: Bytes of a file that are made packets beforehand in lock-step; at least one packet is.
-AHEAD = 16 * 1024
+AHEAD = 64 * 1024
 
 MODES = ("octet", "netascii")
 
-#: Such pieces of a file are kept for other transfers of it.
-PIECES = 64
-
 _NOTHING: list[Packet] = []
-_ACK = Opcode.ACK.to_bytes(2)
 
 
 class Outcome(StrEnum):
@@ -81,35 +78,14 @@ def refusal(code: ErrorCode, message: str) -> bytes:
     return wire.encode(wire.Error(code, message))
 
 
-class Shelf:
-    """Packets of one file in blocks of one size, for all who fetch it at about the same time.
-
-    In a storm hundreds do: what the first of them has read and cut up, the others only send.
-    """
-
-    __slots__ = ("__weakref__", "_pieces")
-
-    def __init__(self) -> None:
-        self._pieces: dict[int, tuple[list[bytes], int]] = {}
-
-    def get(self, first: int) -> tuple[list[bytes], int] | None:
-        """The packets from block ``first`` on, the last one first, and the bytes in them."""
-        return self._pieces.get(first)
-
-    def put(self, first: int, packets: list[bytes], size: int) -> None:
-        """Keep them, which nobody may change any more, until newer ones take their place."""
-        if len(self._pieces) >= PIECES:
-            del self._pieces[next(iter(self._pieces))]
-        self._pieces[first] = packets, size
-
-
 class Transfer:
     """One file on its way to one client.
 
     ``start`` gives the first packets, ``receive`` the answer to a datagram; whenever ``now``
     passes ``deadline``, call ``tick``. When ``outcome`` is set it is over, and ``detail`` says
     why. Blocks are counted from 1 without limit; only the wire sees them modulo 65536, and the
-    one after 65535 is 0, as all clients of our time expect.
+    one after 65535 is 0, as all clients of our time expect. Who has ``ready`` answer a datagram
+    need not tell: what is known of the transfer is then looked up there.
     """
 
     __slots__ = (
@@ -117,12 +93,13 @@ class Transfer:
         "_again",
         "_copies",
         "_count",
-        "_expected",
+        "_deadline",
+        "_first",
         "_greeting",
+        "_heard",
         "_last",
-        "_packet",
+        "_piece",
         "_read",
-        "_ready",
         "_sent",
         "_shelf",
         "_size",
@@ -130,14 +107,17 @@ class Transfer:
         "_total",
         "_tries",
         "_wary",
-        "deadline",
         "detail",
         "ignored",
         "outcome",
+        "ready",
         "resent",
     )
 
-    def __init__(self, read: Read, terms: Terms, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self, read: Read, terms: Terms, shelf: Shelf | None = None, ready: Ready | None = None
+    ) -> None:
+        self.ready = ready or Ready()
         self._read = read
         self._shelf = shelf
         self._terms = terms
@@ -154,14 +134,26 @@ class Transfer:
         self._copies = False  # the present window was sent more than once
         self._wary = False  # a repeated ACK of ``_acked`` has an explanation
         self._again = False  # the greeting was sent more than once
-        self._packet = b""  # lock-step: the block ``_sent``
-        self._ready: list[bytes] = []  # lock-step: the blocks after it, the next one last
-        self._expected: bytes | None = None  # the ACK for which ``swift`` is enough
-        self.deadline: float | None = None
+        self._piece: tuple[bytes, ...] = ()  # lock-step: some blocks, among them ``_sent``
+        self._first = 0  # lock-step: the block before them
+        self._deadline: float | None = None
+        self._heard = 0.0
         self.outcome: Outcome | None = None
         self.detail = ""
         self.resent = 0  #: packets sent more than once
         self.ignored = 0  #: datagrams that meant nothing
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` has something to do; None: never."""
+        self._follow()
+        return self._deadline
+
+    @property
+    def heard(self) -> float:
+        """When the client last said something."""
+        self._follow()
+        return self._heard
 
     @property
     def started(self) -> bool:
@@ -171,34 +163,28 @@ class Transfer:
     @property
     def progressed(self) -> bool:
         """Whether the client has answered anything yet."""
+        self._follow()
         return self._acked > 0 or (bool(self._terms.granted) and self._greeting is None)
 
     @property
     def delivered(self) -> int:
         """Bytes that the client has acknowledged."""
+        self._follow()
         if self._acked == self._last:
             return self._total
         return self._acked * self._size
 
     def start(self, now: float) -> list[Packet]:
         """The OACK, or the first window."""
+        self._heard = now
         return self._present(now)
-
-    def swift(self, data: bytes, now: float) -> bytes | None:
-        """The packet that answers ``data``; None: nothing has changed, ask ``receive``."""
-        if data != self._expected:
-            return None
-        self._acked = self._sent
-        self._sent += 1
-        packet = self._packet = self._ready.pop()
-        self._expected = _ACK + packet[2:4] if self._ready else None
-        self.deadline = now + self._terms.timeout
-        return packet
 
     def receive(self, data: bytes, now: float) -> list[Packet]:
         """The packets that answer ``data``, a datagram from this transfer's client."""
         if self.outcome is not None:
             return _NOTHING
+        self._follow()
+        self._heard = now
         number = wire.ack_number(data)
         if number < 0:
             return self._other(data)
@@ -233,7 +219,8 @@ class Transfer:
 
     def tick(self, now: float) -> list[Packet]:
         """What has to be sent again when ``deadline`` has passed; nothing before that."""
-        if self.outcome is not None or self.deadline is None or now < self.deadline:
+        deadline = self.deadline
+        if self.outcome is not None or deadline is None or now < deadline:
             return _NOTHING
         self._tries += 1
         if self._tries > RETRIES:
@@ -246,9 +233,18 @@ class Transfer:
         Many clients leave as soon as they hold the last block: then nobody is left to repeat
         an ACK that was lost, and some ROMs never send it. ``detail`` tells of the doubt.
         """
-        if self._sent == self._last and self.progressed:
+        if self.progressed and self._sent == self._last:
             return self._end(Outcome.DONE, "the last window was not acknowledged")
         return self._end(Outcome.FAILED, reason)
+
+    def _follow(self) -> None:
+        """Learn what ``ready`` has answered meanwhile: one block for each ACK."""
+        taken = self.ready.taken()
+        if taken:
+            self._acked += taken
+            self._sent += taken
+            self._heard = self.ready.heard
+            self._deadline = self._heard + self._terms.timeout
 
     def _present(self, now: float) -> list[Packet]:
         if self._greeting is None:
@@ -258,7 +254,7 @@ class Transfer:
 
     def _resend(self, now: float) -> list[Packet]:
         self._again = self._copies = self._wary = True
-        self._expected = None  # its answer has more to change than the next one's
+        self.ready.stop()  # the answer to this has more to change than the next one's
         packets = self._present(now)
         self.resent += len(packets)
         return packets
@@ -294,16 +290,15 @@ class Transfer:
     def _block(self, now: float) -> list[Packet]:
         """A window of one: the block after the last acknowledged one."""
         if self._acked == self._sent:
-            if not self._ready:
+            if self._sent == self._first + len(self._piece):
                 try:
                     self._prepare()
                 except OSError as error:
                     return self._stop(f"the file cannot be read: {error}")
             self._sent += 1
-            self._packet = self._ready.pop()
-            self._expected = _ACK + self._packet[2:4] if self._ready else None
+            self.ready.load(self._piece, self._sent - self._first)
         self._wait(now)
-        return [(self._packet, b"")]
+        return [(self._piece[self._sent - self._first - 1], b"")]
 
     def _prepare(self) -> None:
         """Make the blocks after ``_sent`` packets, a few at a time."""
@@ -313,20 +308,19 @@ class Transfer:
         if piece is None:
             body = self._read(first * size, count * size)
             blocks = min(count, len(body) // size + 1)
-            piece = wire.data_packets(first + 1, body, size, blocks), len(body)
-            piece[0].reverse()
+            piece = tuple(wire.data_packets(first + 1, body, size, blocks)), len(body)
             if self._shelf is not None:
                 self._shelf.put(first, *piece)
-        self._ready = piece[0].copy()
+        self._piece, self._first = piece[0], first
         if piece[1] < count * size:
-            self._last = first + len(self._ready)
+            self._last = first + len(piece[0])
             self._total = first * size + piece[1]
 
     def _wait(self, now: float) -> None:
         wait = self._terms.timeout
         if self._tries and not self._terms.fixed_timeout:
             wait = min(wait * 2**self._tries, LONGEST_WAIT)
-        self.deadline = now + wait
+        self._deadline = now + wait
 
     def _other(self, data: bytes) -> list[Packet]:
         try:
@@ -351,5 +345,6 @@ class Transfer:
     def _end(self, outcome: Outcome, detail: str) -> list[Packet]:
         self.outcome = outcome
         self.detail = detail
-        self.deadline = None
+        self._deadline = None
+        self.ready.stop()
         return _NOTHING

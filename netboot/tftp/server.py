@@ -21,11 +21,10 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from netboot.errors import ConfigError
-from netboot.rooted import resolve
 from netboot.tftp import options
 from netboot.tftp.account import TftpCounters, TftpEvent
 from netboot.tftp.crowd import Crowd
-from netboot.tftp.engine import Packet, Shelf, Transfer, admit, refusal
+from netboot.tftp.engine import Packet, Transfer, refusal
 from netboot.tftp.link import (
     Address,
     File,
@@ -35,8 +34,10 @@ from netboot.tftp.link import (
     send_segmented,
     send_to,
 )
+from netboot.tftp.moment import Moment
 from netboot.tftp.netascii import Netascii
 from netboot.tftp.options import Limits
+from netboot.tftp.ready import Shelf
 from netboot.tftp.wire import ErrorCode, Request, printable
 
 __all__ = ["TftpCounters", "TftpEvent", "TftpServer"]
@@ -45,8 +46,6 @@ log = logging.getLogger(__name__)
 
 #: A request is at most 512 bytes (RFC 2347 section 2), an ACK has four: more is garbage anyway.
 _LARGEST = 2048
-#: What a client says in a transfer: four bytes, or an ERROR with a short text.
-_LARGEST_ANSWER = 256
 #: Datagrams taken from one socket before the others have their turn.
 _BATCH = 32
 #: How often the kernel may say that nobody listens before we believe it.
@@ -67,7 +66,6 @@ class _Session:
         self.segment = segment  #: whether windows may be cut into packets by the kernel
         self.transfer: Transfer
         self.timer: asyncio.TimerHandle | None = None
-        self.heard = 0.0  #: when the client last said something
         self.refusals = 0  #: that the kernel told of, since the client last got on
         self.delivered = 0
         self.started = False
@@ -122,7 +120,7 @@ class TftpServer:
             raise ConfigError(cannot_listen(self.address, self.port, error)) from error
         self.port = door.getsockname()[1]
         self._door = door
-        self._crowd = Crowd(self._loop, self._readable)
+        self._crowd = Crowd(self._loop, self._hear, self._unreachable, self._unsent)
         self._loop.add_reader(door.fileno(), self._knock)
 
     async def stop(self) -> None:
@@ -140,7 +138,7 @@ class TftpServer:
     # -- port 69 ---------------------------------------------------------------------------
 
     def _knock(self) -> None:
-        door = self._door
+        door, moment = self._door, Moment(self._folders)
         for _ in range(_BATCH):
             if door is None:
                 return
@@ -150,16 +148,16 @@ class TftpServer:
                 return
             except OSError:  # an ICMP error about an earlier answer
                 continue
-            self._take(door, data, peer)
+            self._take(door, data, peer, moment)
 
-    def _take(self, door: socket.socket, data: bytes, peer: Address) -> None:
+    def _take(self, door: socket.socket, data: bytes, peer: Address, moment: Moment) -> None:
         now = self._loop.time()
         session = self._sessions.get(peer)
-        request = admit(data)
+        request = moment.admit(data)
         if isinstance(request, Request):
             self.counters.requests += 1
             if session is None or self._anew(session, request, now):
-                self._open(door, request, peer, now)
+                self._open(door, request, peer, moment, now)
         elif self._single_port and session is not None:
             self._hear(session, data, now)
         elif request is None:
@@ -179,13 +177,15 @@ class TftpServer:
         if same and not session.transfer.progressed:
             self._send(session, session.transfer.repeat(now))
             return False
-        if same and now - session.heard < options.DEFAULT_TIMEOUT:
+        if same and now - session.transfer.heard < options.DEFAULT_TIMEOUT:
             return False
         session.transfer.abandon("the client began again")
         self._settle(session)
         return True
 
-    def _open(self, door: socket.socket, request: Request, peer: Address, now: float) -> None:
+    def _open(
+        self, door: socket.socket, request: Request, peer: Address, moment: Moment, now: float
+    ) -> None:
         host = peer[0]
         if (
             len(self._sessions) >= self._transfers
@@ -194,7 +194,7 @@ class TftpServer:
             # Silence, not an error: the client asks again, by then there is room.
             self.counters.busy += 1
             return
-        path = resolve(self._folders, request.name)
+        path = moment.resolve(request.name)
         if path is None:
             self._refuse(door, request, peer, ErrorCode.NOT_FOUND, "there is no such file")
             return
@@ -212,9 +212,9 @@ class TftpServer:
             self.counters.busy += 1
             log.warning("TFTP: no socket for %s: %s", host, error)
             return
-        self._serve(_Session(request, peer, file, sock, not self._single_port), now)
+        self._serve(_Session(request, peer, file, sock, not self._single_port), moment, now)
 
-    def _serve(self, session: _Session, now: float) -> None:
+    def _serve(self, session: _Session, moment: Moment, now: float) -> None:
         limit = min(self._largest_block, mtu(session.sock) - options.OVERHEAD)
         if session.request.mode == "octet":
             read: Callable[[int, int], bytes | memoryview] = session.file.read
@@ -222,20 +222,19 @@ class TftpServer:
         else:
             read = Netascii(session.file.read, session.file.size).read
             limits = Limits(blksize=limit)
-        terms, shelf = options.negotiate(session.request.options, limits), None
+        terms, shelf = moment.negotiate(session.request, limits), None
         if session.request.mode == "octet" and terms.window == 1:
             shelf = self._shelves.setdefault((*session.file.identity, terms.blksize), Shelf())
-        session.transfer = Transfer(read, terms, shelf)
+        session.transfer = Transfer(read, terms, shelf, self._crowd.ready())
         if self._single_port and self._door is not None:
             session.sock.close()
             session.sock = self._door
         else:
-            self._crowd.add(session.sock, session)
+            self._crowd.add(session.sock, session, session.transfer.ready)
         self._sessions[session.peer] = session
         self._clients[session.peer[0]] += 1
         self.counters.active += 1
         log.debug("TFTP: %s asks for %s", session.peer[0], session.name)
-        session.heard = now
         self._send(session, session.transfer.start(now))
         self._watch(session)
 
@@ -255,32 +254,7 @@ class TftpServer:
 
     # -- a transfer ------------------------------------------------------------------------
 
-    def _readable(self, session: _Session, most: int) -> int:
-        """Up to ``most`` datagrams, each one answered before the next; how many there were."""
-        recv, send = session.sock.recv, session.sock.send
-        swift, now = session.transfer.swift, self._loop.time()
-        for heard in range(most):
-            try:
-                data = recv(_LARGEST_ANSWER)
-            except BlockingIOError:
-                return heard
-            except OSError:
-                self._unreachable(session)
-                return heard
-            packet = swift(data, now)
-            if packet is None:
-                self._hear(session, data, now)
-                return heard + 1
-            session.heard = now
-            try:
-                send(packet)
-            except OSError as error:
-                self._unsent(session, error)
-                return heard + 1
-        return most
-
     def _hear(self, session: _Session, data: bytes, now: float) -> None:
-        session.heard = now
         self._send(session, session.transfer.receive(data, now))
 
     def _send(self, session: _Session, packets: list[Packet]) -> None:

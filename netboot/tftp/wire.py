@@ -150,6 +150,8 @@ def ack_number(data: bytes) -> int:
 
 def printable(text: str) -> str:
     """Text from the network, fit for logs and JSON."""
+    if text.isascii() and text.isprintable():
+        return text
     clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "\ufffd" for char in clean)
 
@@ -186,9 +188,10 @@ def _flat(options: Mapping[str, str]) -> list[str]:
 
 
 def _joined(strings: list[str]) -> bytes:
-    if any("\0" in text for text in strings):
+    joined = "".join([text + "\0" for text in strings])
+    if joined.count("\0") != len(strings):
         raise ValueError("a TFTP string cannot hold a NUL")
-    return b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in strings)
+    return joined.encode("utf-8", "surrogateescape")
 
 
 def _text(data: bytes) -> str:

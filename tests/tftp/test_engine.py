@@ -12,18 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netboot.tftp import wire
-from netboot.tftp.engine import AHEAD, PIECES, RETRIES, Outcome, Packet, Shelf, Transfer, admit
+from netboot.tftp.engine import AHEAD, RETRIES, Outcome, Packet, Transfer, admit
 from netboot.tftp.options import Limits, Terms, negotiate
+from netboot.tftp.ready import PIECES, Ready, Shelf
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, OptionAck, Request
+from tests.tftp.conftest import READIES
+
+each = pytest.mark.parametrize("make", READIES.values(), ids=READIES)
+Make = Callable[[], Ready]
 
 
 def source(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def transfer(data: bytes, **options: int) -> Transfer:
+def transfer(data: bytes, ready: Ready | None = None, **options: int) -> Transfer:
     asked = {name: str(value) for name, value in options.items()}
-    return Transfer(source(data), negotiate(asked, Limits(size=len(data))))
+    return Transfer(source(data), negotiate(asked, Limits(size=len(data))), ready=ready)
 
 
 def seen(packets: Iterable[Packet]) -> list[wire.Packet]:
@@ -287,21 +292,21 @@ def test_the_short_cut_answers_the_one_ack_that_is_expected() -> None:
     run = transfer(bytes(range(256)) * 8)
     run.start(5.0)
     for said in (ack(0), ack(2), ack(1) + b"\0", b"", b"\0\5\0\1x\0"):
-        assert run.swift(said, 6.0) is None
+        assert run.ready.answer(said, 6.0) is None
     assert (run.deadline, run.delivered, run.ignored) == (6.0, 0, 0)
-    assert run.swift(ack(1), 6.0) == wire.encode(Data(2, bytes(range(256)) * 2))
+    assert run.ready.answer(ack(1), 6.0) == wire.encode(Data(2, bytes(range(256)) * 2))
     assert (run.deadline, run.delivered, run.progressed) == (7.0, 512, True)
-    assert run.swift(ack(1), 6.5) is None
+    assert run.ready.answer(ack(1), 6.5) is None
 
 
 def test_the_short_cut_is_not_for_what_was_sent_twice_nor_for_the_end() -> None:
     run = transfer(b"x" * 1024)
     run.start(0)
     run.tick(1.0)
-    assert run.swift(ack(1), 1.5) is None
+    assert run.ready.answer(ack(1), 1.5) is None
     assert blocks(run.receive(ack(1), 1.5)) == [2]
-    assert run.swift(ack(2), 2) == wire.encode(Data(3, b""))
-    assert run.swift(ack(3), 2) is None
+    assert run.ready.answer(ack(2), 2) == wire.encode(Data(3, b""))
+    assert run.ready.answer(ack(3), 2) is None
     assert run.abandon("it left") == []
     assert run.outcome is Outcome.DONE
 
@@ -309,20 +314,20 @@ def test_the_short_cut_is_not_for_what_was_sent_twice_nor_for_the_end() -> None:
 def test_the_short_cut_is_not_for_windows() -> None:
     run = windowed(b"x" * 64, 2)
     run.receive(ack(0), 0)
-    assert run.swift(ack(2), 0) is None
+    assert run.ready.answer(ack(2), 0) is None
 
 
 def test_a_file_that_is_known_to_its_end_is_not_done_before_its_last_block_was_sent() -> None:
     run = transfer(b"x" * 2000)
     run.start(0)
-    run.swift(ack(1), 0)
+    run.ready.answer(ack(1), 0)
     run.abandon("it left")
     assert (run.outcome, run.delivered) == (Outcome.FAILED, 512)
 
 
-def pair(data: bytes, **options: int) -> tuple[Transfer, Transfer]:
+def pair(data: bytes, make: Make, **options: int) -> tuple[Transfer, Transfer]:
     """The same transfer twice: one that will take the short cut where it can, one that never."""
-    both = transfer(data, **options), transfer(data, **options)
+    both = transfer(data, make(), **options), transfer(data, **options)
     assert both[0].start(0) == both[1].start(0)
     return both
 
@@ -336,20 +341,20 @@ def same(short: Transfer, long: Transfer, said: bytes | int, now: float) -> None
         answers = short.repeat(now), long.repeat(now)
     else:
         assert isinstance(said, bytes)
-        packet = short.swift(said, now)
+        packet = short.ready.answer(said, now)
         first: list[Packet] = [(packet, b"")] if packet is not None else short.receive(said, now)
         answers = first, long.receive(said, now)
     one, two = ([head + bytes(body) for head, body in packets] for packets in answers)
     assert one == two
-    for name in ("deadline", "outcome", "detail", "resent", "ignored"):
+    for name in ("deadline", "heard", "outcome", "detail", "resent", "ignored"):
         assert getattr(short, name) == getattr(long, name), name
     assert (short.started, short.progressed) == (long.started, long.progressed)
     assert short.delivered == long.delivered
 
 
 @functools.cache
-def near_the_roll_over() -> tuple[Transfer, Transfer]:
-    short, long = pair(random.Random(4).randbytes(8 * 65560 + 3), blksize=8)
+def near_the_roll_over(make: Make) -> tuple[Transfer, Transfer]:
+    short, long = pair(random.Random(4).randbytes(8 * 65560 + 3), make, blksize=8)
     for block in range(65520):
         same(short, long, ack(block), 0)
     return short, long
@@ -366,16 +371,17 @@ SAID = st.one_of(
 )
 
 
+@each
 @settings(deadline=None)
 @given(
     steps=st.lists(SAID, max_size=90),
     kind=st.sampled_from(["plain", "options", "large", "whole blocks", "roll-over"]),
 )
 def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
-    steps: list[tuple[str, float | bytes]], kind: str
+    make: Make, steps: list[tuple[str, float | bytes]], kind: str
 ) -> None:
     if kind == "roll-over":
-        short, long = copy.deepcopy(near_the_roll_over())
+        short, long = copy.deepcopy(near_the_roll_over(make))
     else:
         size, asked = {
             "plain": (512 * 50 + 7, {}),
@@ -383,7 +389,7 @@ def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
             "large": (AHEAD * 5, {"blksize": AHEAD}),
             "whole blocks": (512 * 32, {"tsize": 0}),
         }[kind]
-        short, long = pair(random.Random(size).randbytes(size), **asked)
+        short, long = pair(random.Random(size).randbytes(size), make, **asked)
     now = 0.0
     for what, much in steps:
         said: bytes | int
@@ -402,9 +408,10 @@ def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
         now += 0.01
 
 
-def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays() -> None:
+@each
+def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays(make: Make) -> None:
     dice = random.Random(5)
-    short, long = pair(dice.randbytes(8 * (65536 * 2 + 9)), blksize=8)
+    short, long = pair(dice.randbytes(8 * (65536 * 2 + 9)), make, blksize=8)
     same(short, long, ack(0), 0)
     block, now = 1, 0.0
     while long.outcome is None:

@@ -1,4 +1,4 @@
-"""The server on loopback, against a client written here packet by packet."""
+"""The server on loopback, against a client written here packet by packet. With both rolls."""
 
 import asyncio
 import errno
@@ -17,6 +17,8 @@ from netboot.tftp import wire
 from netboot.tftp.link import send_segmented
 from netboot.tftp.server import TftpEvent, TftpServer
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, Opcode, OptionAck, Request
+
+pytestmark = pytest.mark.usefixtures("used")
 
 BIG = bytes(range(256)) * 400 + b"end"
 
