@@ -185,7 +185,7 @@ cdef class Lane:
         cdef uint8_t opcode
         cdef int n = 0, fd
         cdef off_t place
-        cdef ssize_t wrote
+        cdef ssize_t wrote, found_length
         cdef bint fits = False, asked = False, seen, known_tags = bool(tags)
         if end < BHS or engine.tail or engine.held or engine.ended or session.early:
             return 0
@@ -256,8 +256,10 @@ cdef class Lane:
                     if found is None:
                         break
                     PyObject_GetBuffer(found, &view_of, PyBUF_SIMPLE)
-                    source = <const char *>view_of.buf
+                    source, found_length = <const char *>view_of.buf, view_of.len
                     PyBuffer_Release(&view_of)
+                    if found_length != <ssize_t>length:
+                        break
                     if kept is None:
                         kept = []
                     kept.append(found)

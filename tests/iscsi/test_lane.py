@@ -146,6 +146,17 @@ def test_a_golden_disk_itself_is_seen(tmp_path: Path) -> None:
     assert machine.disk.sight is None
 
 
+def test_less_than_was_asked_for_is_no_answer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.asked, "at_once", lambda offset, length: b"short")
+    asked = machine.command(0, SUB)
+    assert machine.run(asked) == 0 and machine.session.take() == b""
+    machine.session.breathe(memoryview(asked))
+    (answer,) = read_pdus(machine.session.take())
+    assert bytes(answer.data) == CONTENT[:SUB]
+
+
 def test_what_is_written_and_read_in_one_breath_is_in_order(machine: Machine) -> None:
     machine.read(0, SUB)
     new = b"new!" * 1024
