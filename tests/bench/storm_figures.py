@@ -201,7 +201,7 @@ WHERE = f"""## What a machine costs more among a thousand
 
 Not what one might think, as a look into both storms showed (two cores, Linux 6.18, Python 3.11).
 In the kernel a client takes about as long among 1,000 as among {FEW}: what its sockets cost more
-there, for being out of the cache, is saved on sleeping and waking. Sockets hold some 5 MB, 60 at
+there, for being out of the cache, is saved on sleeping and waking. Sockets hold 8 to 25 MB, 60 at
 most, of the 1,500 that the kernel allows them; a client takes 60 to 120 page faults, among {FEW}
 twice as many; `pwrite` and `fdatasync` are a fourteenth, among {FEW} a tenth; the garbage collector
 takes 0.2 ms for each client, its login included. It was in the interpreter: 12 ms among {FEW}, 22
