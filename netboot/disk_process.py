@@ -32,6 +32,7 @@ from netboot.disks.server import Channel
 from netboot.disks.wire import DiskEvent
 from netboot.errors import NetbootError
 from netboot.iscsi.portal import Portals, Report
+from netboot.iscsi.server import express_lane
 from netboot.model import DiskSpec, Portal, SessionLimits, Stage
 from netboot.storage.attach import Goldens, attach
 from netboot.storage.disk import Disk
@@ -156,6 +157,7 @@ async def serve(place: Place, orphan_timeout: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     log.info("listening on %s", " ".join(map(str, listening)))
+    log.info("the express lane runs %s", express_lane())
 
     def in_use() -> bool:
         """Whether anybody needs any disk process."""

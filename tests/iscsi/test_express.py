@@ -36,6 +36,11 @@ def test_the_compiled_lane_is_compiled_and_is_what_sessions_take() -> None:
     assert lane.Lane is not express.Lane and lane.__file__.endswith(".so")
 
 
+def test_it_is_said_which_of_them_runs(used: type[express.Lane]) -> None:
+    said = server.express_lane()
+    assert said == "compiled" if used is lane.Lane else said.startswith("in Python: no C compiler")
+
+
 def answers(sent: bytes) -> list[bytes]:
     """PDUs without their three numbers, sorted: the long way counts all commands of a breath
     first, and rejects what is wrong with one before it answers those that came before it."""
