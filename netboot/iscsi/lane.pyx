@@ -58,83 +58,63 @@ cdef struct Answer:
     uint32_t itt
 
 
-cdef class Looking:
-    """A disk's sight, while its buffers are held; ``hold`` and ``let_go`` are cheap."""
-
-    cdef object sight
-    cdef Py_buffer image, known, cells
-    cdef bint held, has_cells
-    cdef double now
-
-    def __cinit__(self):
-        self.held = False
-
-    cdef int hold(self) except -1:
-        cdef timespec time
-        sight = self.sight
-        PyObject_GetBuffer(sight.image, &self.image, PyBUF_SIMPLE)
-        try:
-            PyObject_GetBuffer(sight.known, &self.known, PyBUF_SIMPLE)
-        except BaseException:
-            PyBuffer_Release(&self.image)
-            raise
-        cells = sight.cells
-        self.has_cells = cells is not None
-        if self.has_cells:
-            try:
-                PyObject_GetBuffer(cells, &self.cells, PyBUF_SIMPLE)
-            except BaseException:
-                PyBuffer_Release(&self.known)
-                PyBuffer_Release(&self.image)
-                raise
-        self.held = True
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        self.now = time.tv_sec + time.tv_nsec * 1e-9
-        return 0
-
-    cdef void let_go(self):
-        if self.held:
-            self.held = False
-            PyBuffer_Release(&self.image)
-            PyBuffer_Release(&self.known)
-            if self.has_cells:
-                PyBuffer_Release(&self.cells)
-
-    cdef const char *find(self, uint64_t offset, uint64_t length):
-        """A range that is all of the image and counts as in memory; NULL: ask the disk."""
-        cdef uint64_t end = offset + length, at
-        cdef const uint8_t *cells
-        cdef const double *known
-        if end > <uint64_t>self.image.len:
-            return NULL
-        if self.has_cells:
-            cells = <const uint8_t *>self.cells.buf
-            if end > <uint64_t>self.cells.len << SUB_BITS:
-                return NULL
-            for at in range(offset >> SUB_BITS, ((end - 1) >> SUB_BITS) + 1):
-                if cells[at] != GOLDEN:
-                    return NULL
-        known = <const double *>self.known.buf
-        for at in range(offset >> REGION_BITS, ((end - 1) >> REGION_BITS) + 1):
-            if known[at] <= self.now:
-                return NULL
-        return <const char *>self.image.buf + offset
+cdef bint all_are(uint8_t cell, const Py_buffer *cells, uint64_t offset, uint64_t length):
+    """Whether a range has cells of one kind only."""
+    cdef const uint8_t *each = <const uint8_t *>cells.buf
+    cdef uint64_t at, end = (offset + length + (1 << SUB_BITS) - 1) >> SUB_BITS
+    if end > <uint64_t>cells.len:
+        return False
+    for at in range(offset >> SUB_BITS, end):
+        if each[at] != cell:
+            return False
+    return True
 
 
 cdef bint all_own(object cells, uint64_t offset, uint64_t length) except -1:
     """Whether a range has blocks of the disk's own everywhere."""
     cdef Py_buffer held
-    cdef uint64_t at, last = (offset + length - 1) >> SUB_BITS
     cdef bint found
     PyObject_GetBuffer(cells, &held, PyBUF_SIMPLE)
-    found = last < <uint64_t>held.len
-    if found:
-        for at in range(offset >> SUB_BITS, last + 1):
-            if (<const uint8_t *>held.buf)[at] != DATA:
-                found = False
-                break
+    found = all_are(DATA, &held, offset, length)
     PyBuffer_Release(&held)
     return found
+
+
+cdef class Looking:
+    """A disk's sight, while its buffers are held: image, known, and cells if there are any."""
+
+    cdef Py_buffer[3] buffers
+    cdef int held  #: how many of them
+    cdef double now
+
+    cdef int hold(self, object sight) except -1:
+        """Hold all; whoever calls lets go of those that were held when one cannot be."""
+        cdef timespec time
+        for each in (sight.image, sight.known, sight.cells):
+            if each is not None:
+                PyObject_GetBuffer(each, &self.buffers[self.held], PyBUF_SIMPLE)
+                self.held += 1
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        self.now = time.tv_sec + time.tv_nsec * 1e-9
+        return 0
+
+    cdef void let_go(self):
+        while self.held:
+            self.held -= 1
+            PyBuffer_Release(&self.buffers[self.held])
+
+    cdef const char *find(self, uint64_t offset, uint64_t length):
+        """A range that is all of the image and counts as in memory; NULL: ask the disk."""
+        cdef uint64_t end = offset + length, at
+        cdef const double *known = <const double *>self.buffers[1].buf
+        if end > <uint64_t>self.buffers[0].len:
+            return NULL
+        if self.held == 3 and not all_are(GOLDEN, &self.buffers[2], offset, length):
+            return NULL
+        for at in range(offset >> REGION_BITS, ((end - 1) >> REGION_BITS) + 1):
+            if known[at] <= self.now:
+                return NULL
+        return <const char *>self.buffers[0].buf + offset
 
 
 cdef class Lane:
@@ -171,18 +151,16 @@ cdef class Lane:
         cdef Looking looking = self._looking
         cdef Answer[MANY] made
         cdef Answer *answer
-        cdef Answer *made_end
         cdef Answer *other
         cdef Py_buffer view_of
         cdef const char *p = come
         cdef const char *source
         cdef char *out
-        cdef uint64_t at = 0, size = 0, written = 0, total = 0, head, lun, here, length = 0
+        cdef uint64_t at = 0, size = 0, written = 0, total = 0, head, lun, length = 0
         cdef uint64_t block, unit_blocks, max_blocks, chunk, bloom = 0, first_sn, first_stat, most
         cdef uint64_t unasked = 0, start, this = <uint64_t>-1
         cdef uint32_t exp, stat, itt, turn, edtl, lba, tail, count = 0, reads = 0
         cdef uint16_t code
-        cdef uint8_t opcode
         cdef int n = 0, fd
         cdef off_t place
         cdef ssize_t wrote, found_length
@@ -194,7 +172,7 @@ cdef class Lane:
         first_sn, most, first_stat = session.exp_cmd_sn, session.max_cmd_sn, answers.stat_sn
         if not first_sn <= most < LATE or first_stat >= LATE:
             return 0
-        lun = here = big64(p + 8)
+        lun = big64(p + 8)
         view, volume = self._views.get(lun), self._volumes.get(lun)
         if view is None or volume is None or not view.clear or not volume.tasks.clear:
             return 0
@@ -204,7 +182,6 @@ cdef class Lane:
         sight = disk.sight
         own = None if sight is None else sight.own
         kept = None
-        looking.sight = sight
         exp, stat = first_sn, first_stat
         if pending:
             known_tags = True
@@ -245,8 +222,9 @@ cdef class Lane:
                 source = NULL
                 if sight is not None and not looking.held:
                     try:
-                        looking.hold()
+                        looking.hold(sight)
                     except ValueError:  # somebody has closed the image
+                        looking.let_go()
                         sight = None
                 if looking.held:
                     source = looking.find(lba * block, length)
@@ -281,6 +259,7 @@ cdef class Lane:
                 looking.let_go()
                 if (
                     own is not None
+                    and disk.sight is sight  # it has not failed meanwhile, in another thread
                     and length <= PIECE
                     and own.intent.meant is None
                     and all_own(sight.cells, lba * block, length)
@@ -323,13 +302,12 @@ cdef class Lane:
             if answer.data != NULL:
                 put64(out, DATA_IN_GOOD | answer.length)
                 put32(out + 20, NO_TAG)
-                put32(out + 24, stat)
             else:
                 put64(out, RESPONSE_GOOD)
                 put32(out + 20, 0)
-                put32(out + 24, stat)
             memset(out + 8, 0, 8)
             put32(out + 16, answer.itt)
+            put32(out + 24, stat)
             put32(out + 28, exp)
             put32(out + 32, most)
             memset(out + 36, 0, 12)

@@ -108,7 +108,7 @@ class Crowd(Generic[Member]):
             heard, off = roll.call(now, SHARE)
             for name in off:
                 if names.get(name.fd) is not name:
-                    continue  # the same
+                    continue  # ended meanwhile
                 self._epoll.register(name.fd, select.EPOLLIN)
                 name.credit = min(CREDIT, name.credit + max(0, name.heard - 1)) - 1
             now = clock()

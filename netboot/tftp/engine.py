@@ -114,10 +114,8 @@ class Transfer:
         "resent",
     )
 
-    def __init__(
-        self, read: Read, terms: Terms, shelf: Shelf | None = None, ready: Ready | None = None
-    ) -> None:
-        self.ready = ready or Ready()
+    def __init__(self, read: Read, terms: Terms, shelf: Shelf | None = None) -> None:
+        self.ready = Ready()
         self._read = read
         self._shelf = shelf
         self._terms = terms

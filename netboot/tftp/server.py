@@ -37,7 +37,7 @@ from netboot.tftp.link import (
 from netboot.tftp.moment import Moment
 from netboot.tftp.netascii import Netascii
 from netboot.tftp.options import Limits
-from netboot.tftp.ready import Ready, Shelf
+from netboot.tftp.ready import Shelf
 from netboot.tftp.wire import ErrorCode, Request, printable
 
 __all__ = ["TftpCounters", "TftpEvent", "TftpServer"]
@@ -225,7 +225,7 @@ class TftpServer:
         terms, shelf = moment.negotiate(session.request, limits), None
         if session.request.mode == "octet" and terms.window == 1:
             shelf = self._shelves.setdefault((*session.file.identity, terms.blksize), Shelf())
-        session.transfer = Transfer(read, terms, shelf, Ready())
+        session.transfer = Transfer(read, terms, shelf)
         if self._single_port and self._door is not None:
             session.sock.close()
             session.sock = self._door

@@ -337,3 +337,20 @@ def test_whatever_was_done_the_same_is_read(
             model[offset : offset + length] = data
     finally:
         machine.close()
+
+
+def test_a_disk_that_fails_within_a_run_is_asked_from_then_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's flush may find out while a write lets it run."""
+    machine.disk.write(2 * SUB, b"o" * SUB)
+    write = machine.disk.write
+
+    def failing(offset: int, data: Buffer) -> None:
+        write(offset, data)
+        machine.disk.sight = None  # type: ignore[misc]
+
+    monkeypatch.setattr(machine.disk, "write", failing)
+    chunk = [machine.command(at * SUB, SUB, b"n" * SUB) for at in (1, 2)]
+    assert machine.run(*chunk) == sum(map(len, chunk))
+    assert machine.asked.written == [(SUB, SUB), (2 * SUB, SUB)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netboot.tftp import wire
 from netboot.tftp.engine import AHEAD, RETRIES, Outcome, Packet, Transfer, admit
 from netboot.tftp.options import Limits, Terms, negotiate
-from netboot.tftp.ready import PIECES, Ready, Shelf
+from netboot.tftp.ready import PIECES, Shelf
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, OptionAck, Request
 
 
@@ -22,9 +22,9 @@ def source(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def transfer(data: bytes, ready: Ready | None = None, **options: int) -> Transfer:
+def transfer(data: bytes, **options: int) -> Transfer:
     asked = {name: str(value) for name, value in options.items()}
-    return Transfer(source(data), negotiate(asked, Limits(size=len(data))), ready=ready)
+    return Transfer(source(data), negotiate(asked, Limits(size=len(data))))
 
 
 def seen(packets: Iterable[Packet]) -> list[wire.Packet]:
@@ -323,7 +323,7 @@ def test_a_file_that_is_known_to_its_end_is_not_done_before_its_last_block_was_s
 
 def pair(data: bytes, **options: int) -> tuple[Transfer, Transfer]:
     """The same transfer twice: one that will take the short cut where it can, one that never."""
-    both = transfer(data, Ready(), **options), transfer(data, **options)
+    both = transfer(data, **options), transfer(data, **options)
     assert both[0].start(0) == both[1].start(0)
     return both
 
