@@ -83,10 +83,6 @@ cdef bint all_own(object cells, uint64_t offset, uint64_t length) except -1:
 cdef class Looking:
     """A disk's sight, while its buffers are held: image, known, and cells if there are any."""
 
-    cdef Py_buffer[3] buffers
-    cdef int held  #: how many of them
-    cdef double now
-
     cdef int hold(self, object sight) except -1:
         """Hold all; whoever calls lets go of those that were held when one cannot be."""
         cdef timespec time
@@ -120,10 +116,6 @@ cdef class Looking:
 cdef class Lane:
     """See ``express.Lane``."""
 
-    cdef object _first_read, _engine, _session, _answers, _views, _volumes
-    cdef uint64_t _unasked
-    cdef Looking _looking
-
     def __init__(self, engine, views, volumes, first_read):
         self._first_read = first_read
         self._engine = engine
@@ -138,15 +130,21 @@ cdef class Lane:
     def run(self, data not None, end, set tags not None):
         """See ``express.Lane.run``."""
         cdef Py_buffer come
-        cdef Looking looking = self._looking
         PyObject_GetBuffer(data, &come, PyBUF_SIMPLE)
         try:
-            return self._run(data, <const char *>come.buf, min(<uint64_t>end, <uint64_t>come.len), tags)
+            end = min(<uint64_t>end, <uint64_t>come.len)
+            return self.take(data, 0, <const char *>come.buf, end, tags)
         finally:
-            looking.let_go()
             PyBuffer_Release(&come)
 
-    cdef uint64_t _run(self, object data, const char *come, uint64_t end, set tags) except? 0:
+    cdef uint64_t take(self, object data, uint64_t begin, const char *come, uint64_t end, set tags) except? 0:
+        """The same from ``data[begin:]``, which lies at ``come`` and has ``end`` bytes."""
+        try:
+            return self._take(data, begin, come, end, tags)
+        finally:
+            self._looking.let_go()
+
+    cdef uint64_t _take(self, object data, uint64_t begin, const char *come, uint64_t end, set tags) except? 0:
         cdef object engine = self._engine, session = self._session, answers = self._answers
         cdef Looking looking = self._looking
         cdef Answer[MANY] made
@@ -272,7 +270,7 @@ cdef class Lane:
                         break  # done once more, and answered for, by those who know faults
                 else:
                     try:
-                        disk.write(lba * block, data[start : start + length])
+                        disk.write(lba * block, data[begin + start : begin + start + length])
                     except Exception:
                         break  # likewise
                 answer.data, answer.length = NULL, 0

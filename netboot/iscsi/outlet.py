@@ -18,17 +18,17 @@ JOIN: Final = 1 << 20
 class Outlet:
     """Of ``transport``, whose socket has the number ``fd``."""
 
-    __slots__ = ("_fd", "_transport", "waits")
+    __slots__ = ("_transport", "fd", "waits")
 
     def __init__(self, transport: asyncio.Transport, fd: int) -> None:
         self._transport = transport
-        self._fd = fd
+        self.fd = fd
         self.waits = True  #: the transport may have something to send still
 
     def put(self, out: list[Buffer]) -> None:
         """Send, as is right whenever it is called."""
         transport = self._transport
-        if self._fd < 0 or transport.get_write_buffer_size() or transport.is_closing():
+        if self.fd < 0 or transport.get_write_buffer_size() or transport.is_closing():
             self.waits = True
             transport.writelines(out)
         else:
@@ -45,9 +45,13 @@ class Outlet:
                 return
             data = b"".join(out)
         try:
-            sent = os.write(self._fd, data)
+            sent = os.write(self.fd, data)
         except OSError:
             sent = 0
         if sent != len(data):
-            self.waits = True
-            self._transport.writelines([memoryview(data)[sent:]])
+            self.rest(data, sent)
+
+    def rest(self, data: Buffer, sent: int) -> None:
+        """Send what the socket has not taken: all but ``sent`` bytes."""
+        self.waits = True
+        self._transport.writelines([memoryview(data)[sent:]])

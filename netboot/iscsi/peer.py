@@ -17,13 +17,18 @@ from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.outlet import Outlet
 from netboot.iscsi.requests import Logout, Management
-from netboot.iscsi.server import Edge, Nearby
+from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT, Task
-from netboot.iscsi.spin import EVERY, Spin
+from netboot.iscsi.spin import Spin
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.wire import Function
 from netboot.model import Admission, Knock, Portal
+
+try:
+    from netboot.iscsi.intake import Inlet
+except ImportError:  # nobody built it here: the same rules as Python
+    from netboot.iscsi.inlet import Inlet
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,7 @@ class House(Protocol):
     """What a connection needs of the portal it came in by."""
 
     room: memoryview  #: the receive buffer of all connections
+    small: memoryview  #: its first SMALL_ROOM bytes
     portals: tuple[Portal, ...]  #: all there are
     spin: Spin  #: counts what comes
 
@@ -76,27 +82,20 @@ class House(Protocol):
         """A TARGET COLD RESET: every session of this peer's target ends."""
 
 
-class Peer(asyncio.BufferedProtocol):
+class Peer(Inlet, asyncio.BufferedProtocol):
     """One initiator's connection."""
 
     def __init__(self, house: House, portal: Portal, heard: bytes = b"") -> None:
+        super().__init__(house.spin, house.small)
         self._house = house
         self.portal = portal
         self._before = heard  #: by another process, which has answered it
         self._heard: bytearray | None = bytearray(heard)  #: all that came, until it is admitted
-        self._room = house.room[:SMALL_ROOM]
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._backlog: list[Event] = []  #: events that wait for the initiator or for workers
-        self._full = False  #: the initiator does not take its answers
-        self._outlet: Outlet
-        self._tags: set[int] = set()  #: of the commands of one breath
         self._fd = -1  #: of the socket
         self._why = ""
-        self.engine: Connection
         self.edge: Edge | None = None
-        self._nearby: Nearby | None = None  #: what the next request will touch
-        self.closed = False
         self.gone = asyncio.Event()  #: the connection has ended
         self.address = ""
 
@@ -134,48 +133,14 @@ class Peer(asyncio.BufferedProtocol):
             self._before = b""
             self._guard(lambda: events)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        if self._nearby is not None:
-            self._nearby.fetch()
-        return self._room
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            spin, room, at, tags = self._house.spin, self._room, 0, self._tags
-            spin.came += 1
-            if not spin.came & EVERY:
-                spin.consider()
-            if tags:
-                tags.clear()
-            lane = self.edge.lane if self.edge is not None else None
-            while at < nbytes and not self.closed:
-                end = nbytes
-                if lane is not None and not (self._full or self._backlog):
-                    took = lane.run(room[at:] if at else room, nbytes - at, tags)
-                    if took:
-                        at += took
-                        if self._outlet.waits:
-                            self.send()
-                        else:
-                            self._outlet.write(self.engine.data_to_send())
-                        continue
-                    # The rest of a PDU that had begun; behind it the lane may be free again.
-                    missing = self.engine.missing
-                    end = min(at + missing, nbytes) if missing else nbytes
-                self._long_way(room[at:end], tags, nbytes == SMALL_ROOM)
-                at = end
-        except Exception:
-            self._failed()
-
-    def _long_way(self, view: memoryview, tags: set[int], more: bool) -> None:
-        """What did not take the express lane, of which ``tags`` are what did; ``more`` there is."""
+    def _long_way(self, view: memoryview, tags: set[int], nbytes: int) -> None:
         if self._heard is not None:
             self._heard += view
         self._tags = set()  # the engine keeps the old one
         events = self.engine.receive(view, tags)
         if len(events) + len(self.engine.answers.out) > MANY:
-            self._room = self._house.room[:SMALL_ROOM]
-        elif more:
+            self._room = self._house.small
+        elif nbytes == SMALL_ROOM:  # there is more
             self._room = self._house.room
         self._handle(events)
         self.send()
@@ -222,6 +187,7 @@ class Peer(asyncio.BufferedProtocol):
             self._timer = None
         self.edge = edge
         if edge is not None:
+            self._lane = edge.lane
             self._nearby = edge.nearby(self, self._transport, self._outlet, self._tags)
         self._guard(lambda: self.engine.establish(tsih))
         self._read_on()
@@ -323,6 +289,7 @@ class Peer(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._lane = None
         if self.edge is not None:
             self.edge.close()
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.passing import AWAY, PASSED_ON, Alone, Others, give, take
-from netboot.iscsi.peer import Peer
+from netboot.iscsi.peer import SMALL_ROOM, Peer
 from netboot.iscsi.server import Attach, Edge
 from netboot.iscsi.spin import Spin
 from netboot.iscsi.target import displaced
@@ -85,6 +85,7 @@ class Portals:
         others: Others | None = None,
     ) -> None:
         self.room = memoryview(bytearray(RECEIVE_BUFFER))
+        self.small = self.room[:SMALL_ROOM]
         self.spin = Spin(lambda look: asyncio.get_running_loop().call_soon(look), monotonic)
         self.portals: tuple[Portal, ...] = ()
         self.limits = SessionLimits()

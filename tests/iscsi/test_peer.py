@@ -1,11 +1,13 @@
 """One connection without a network: a transport that remembers, and a house that obeys."""
 
 import asyncio
+import importlib.util
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -97,6 +99,10 @@ class House:
         self.portals = (PORTAL, Portal("fd00::1", 3260, 2))
         self.heard: list[tuple[Any, ...]] = []
 
+    @property
+    def small(self) -> memoryview:
+        return self.room[:SMALL_ROOM]
+
     def entered(self, peer: Peer) -> None:
         self.heard.append(("entered",))
 
@@ -114,6 +120,33 @@ class House:
 
     def disconnect_all(self, peer: Peer) -> None:
         self.heard.append(("disconnect",))
+
+
+def _over_python() -> type[Peer]:
+    """The class once more, as it is where nobody could compile the inlet."""
+    spec = importlib.util.find_spec("netboot.iscsi.peer")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "netboot.iscsi.intake", None)
+        spec.loader.exec_module(module)
+    return cast(type[Peer], module.Peer)
+
+
+PEERS = {"python": _over_python(), "compiled": Peer}
+
+
+@pytest.fixture(params=PEERS, autouse=True)
+def used(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything with both inlets."""
+    monkeypatch.setitem(globals(), "Peer", PEERS[request.param])
+
+
+def test_the_compiled_inlet_is_taken_where_it_was_built() -> None:
+    assert [each.__mro__[1].__module__ for each in PEERS.values()] == [
+        "netboot.iscsi.inlet",
+        "netboot.iscsi.intake",
+    ]
 
 
 class Rig:
@@ -536,9 +569,9 @@ def test_the_lane_is_free_again_behind_a_pdu_in_two_pieces(play: Any) -> None:
     def scene(rig: Rig) -> None:
         rig.enter()
         calls: list[int] = []
-        run = rig.peer.edge.lane.run
+        run = rig.peer._lane.run
         counted = SimpleNamespace(run=lambda *args: calls.append(run(*args)) or calls[-1])
-        rig.peer.edge.lane = counted
+        rig.peer._lane = counted
         stream = b"".join(rig.initiator.write(8 * n, 1, bytes([n]) * 512) for n in range(4))
         assert len(rig.say(stream[:700])) == 1
         assert len(rig.say(stream[700:])) == 3

@@ -1,0 +1,1 @@
+from netboot.iscsi.inlet import Inlet as Inlet
