@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT: Final = 4.0
 #: Seconds between pushes of counters that have changed.
 PUSH_INTERVAL: Final = 1.0
+#: Counters in one message.
+PIECE: Final = 100
 #: Bytes the control process may leave unread before it is taken for dead.
 UNREAD_LIMIT: Final = 8 << 20
 #: Handles that one message may carry (unix(7): SCM_MAX_FD).
@@ -98,7 +100,7 @@ class Channel:
             self._server.close()
         control = self._control
         if control is not None:
-            self._send(wire.Counted(tuple(self._counters())))
+            self._tell_counters(self._counters())
             with contextlib.suppress(OSError, TimeoutError):
                 await asyncio.wait_for(control.drain(), 1.0)
             control.close()
@@ -207,7 +209,7 @@ class Channel:
             case wire.Limit(limits):
                 self._limit(limits)
             case wire.Count():
-                self._send(wire.Counted(tuple(self._counters())))
+                self._tell_counters(self._counters())
             case wire.Stop():
                 self._stop()
 
@@ -234,9 +236,17 @@ class Channel:
             if self._control is None:
                 continue
             changed = [row for row in self._counters() if self._pushed.get(row.mac) != row]
-            if changed:
-                self._pushed.update((row.mac, row) for row in changed)
-                self._send(wire.Counted(tuple(changed)))
+            for at in range(0, len(changed), PIECE):
+                piece = changed[at : at + PIECE]
+                self._pushed.update((row.mac, row) for row in piece)
+                self._send(wire.Counted(tuple(piece), more=True))
+                await asyncio.sleep(0)  # nobody's reads wait for the counters of a thousand
+
+    def _tell_counters(self, rows: Sequence[Counters]) -> None:
+        """All of them, in lines of which none is too long."""
+        for at in range(0, len(rows) or 1, PIECE):
+            more = at + PIECE < len(rows)
+            self._send(wire.Counted(tuple(rows[at : at + PIECE]), more))
 
 
 def _remove(path: Path) -> None:

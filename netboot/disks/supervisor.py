@@ -236,9 +236,10 @@ class Supervisor:
                     self._on_event(event)
                 except Exception:
                     log.exception("an event of %s was not handled", event.mac)
-            case wire.Counted(counters):
+            case wire.Counted(counters, more):
                 self._counters.update((row.mac, row) for row in counters)
-                keeper.counted.set()
+                if not more:
+                    keeper.counted.set()
             case wire.Logged(level, name, text):
                 logging.getLogger(name).log(level, "%s", text)
 

@@ -255,11 +255,36 @@ def test_counters_on_request_and_when_they_change(
 
     async def scene(rig: Rig) -> None:
         control = await rig.control()
-        assert await control.hear() == wire.Counted((Counters("m", reads=1),))
+        assert await control.hear() == wire.Counted((Counters("m", reads=1),), more=True)
         rig.rows = [Counters("m", reads=1), Counters("n", reads=5)]
-        assert await control.hear() == wire.Counted((Counters("n", reads=5),))
+        assert await control.hear() == wire.Counted((Counters("n", reads=5),), more=True)
         control.say(wire.Count())
         assert await control.hear() == wire.Counted(tuple(rig.rows))
+        rig.rows = []
+        control.say(wire.Count())
+        assert await control.hear() == wire.Counted()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_counters_of_many_are_told_in_lines_of_which_none_is_too_long(
+    play: Any, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.setattr(server, "PUSH_INTERVAL", 60.0 if asked else 0.01)
+
+    async def scene(rig: Rig) -> None:
+        rig.rows = [Counters(f"{n:017d}", *([1 << 60] * 7)) for n in range(12_000)]
+        control = await rig.control()
+        if asked:
+            control.say(wire.Count())
+        heard: list[Counters] = []
+        while len(heard) < len(rig.rows):
+            told = await control.hear()
+            assert isinstance(told, wire.Counted)
+            heard += told.counters
+            assert told.more is (not asked or len(heard) < len(rig.rows))
+        assert heard == rig.rows
 
     play(scene)
 

@@ -17,7 +17,7 @@ from netboot.disks.engine import owner
 from netboot.disks.supervisor import Supervisor
 from netboot.disks.wire import DiskEvent
 from netboot.errors import ConfigError
-from netboot.model import Admission, Knock, Portal, SessionLimits
+from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
 
 WELCOME = Admission(0, "52:54:00:12:34:56", "iqn.t")
 
@@ -110,6 +110,22 @@ def test_start_and_stop(play: Any) -> None:
         await made.stop()  # twice is harmless
         await made.forget("52:54:00:12:34:56")  # nobody to ask: nothing to do
         assert not await made.resize("52:54:00:12:34:56", "/o.qcow2", 1 << 20)
+
+    play(scene)
+
+
+def test_only_an_answer_to_the_question_ends_it(play: Any) -> None:
+    """Counters that come by themselves meanwhile are taken, and are not all there are."""
+
+    async def scene(rig: Rig) -> None:
+        made = await rig.start()
+        (keeper,) = made._keepers
+        keeper.counted.clear()
+        made._heard(keeper, wire.Counted((Counters("a", reads=1),), more=True))
+        assert not keeper.counted.is_set()
+        made._heard(keeper, wire.Counted((Counters("b", reads=2),)))
+        assert keeper.counted.is_set()
+        assert {mac: row.reads for mac, row in made.counters().items()} == {"a": 1, "b": 2}
 
     play(scene)
 
