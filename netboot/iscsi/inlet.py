@@ -85,3 +85,6 @@ class Inlet:
 
     def _failed(self) -> None:
         """An exception is being handled: end the connection."""
+
+    def over(self, error: int) -> None:
+        """A ``Gate`` reads no more: the end of the stream has come (0), or an errno."""

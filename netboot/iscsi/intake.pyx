@@ -20,12 +20,6 @@ cdef uint64_t EVERY = _EVERY
 cdef class Inlet:
     """See ``inlet.Inlet``."""
 
-    cdef public object engine, _outlet, _spin, _lane, _nearby
-    cdef public object _room
-    cdef public set _tags
-    cdef public list _backlog
-    cdef public bint _full, closed
-
     def __init__(self, spin, room):
         self._spin = spin
         self._room = room
@@ -40,10 +34,14 @@ cdef class Inlet:
 
     def buffer_updated(self, uint64_t nbytes):
         """See ``inlet.Inlet``."""
+        self.updated(nbytes)
+
+    cdef int updated(self, uint64_t nbytes) except -1:
         try:
             self._updated(nbytes)
         except Exception:
             self._failed()
+        return 0
 
     cdef int _updated(self, uint64_t nbytes) except -1:
         cdef object spin = self._spin, room = self._room, lane = self._lane

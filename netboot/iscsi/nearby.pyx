@@ -47,9 +47,6 @@ cdef enum:
 cdef class Nearby:
     """The lines of the cache that some objects lie in; ``len`` is how many."""
 
-    cdef uintptr_t *_pieces  #: the address of the first line, plus the number of them
-    cdef int _count
-
     def __cinit__(self, *objects):
         cdef uintptr_t at
         lines = set()
@@ -82,6 +79,9 @@ cdef class Nearby:
 
     def fetch(self):
         """Ask for all of them; does not wait."""
+        self.ask()
+
+    cdef void ask(self):
         cdef uintptr_t line, end
         cdef int n
         for n in range(self._count):

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.entering import Arrived
@@ -24,6 +24,9 @@ from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.wire import Function
 from netboot.model import Admission, Knock, Portal
+
+if TYPE_CHECKING:
+    from netboot.iscsi.gate import Gate
 
 try:
     from netboot.iscsi.intake import Inlet
@@ -63,6 +66,10 @@ class House(Protocol):
     portals: tuple[Portal, ...]  #: all there are
     spin: Spin  #: counts what comes
 
+    @property
+    def gate(self) -> "Gate | None":
+        """Reads for all sessions."""
+
     def entered(self, peer: "Peer") -> None:
         """A connection was opened."""
 
@@ -88,6 +95,7 @@ class Peer(Inlet, asyncio.BufferedProtocol):
     def __init__(self, house: House, portal: Portal, heard: bytes = b"") -> None:
         super().__init__(house.spin, house.small)
         self._house = house
+        self._gate: Gate | None = None  #: reads what comes; None: the loop does
         self.portal = portal
         self._before = heard  #: by another process, which has answered it
         self._heard: bytearray | None = bytearray(heard)  #: all that came, until it is admitted
@@ -145,6 +153,12 @@ class Peer(Inlet, asyncio.BufferedProtocol):
         self._handle(events)
         self.send()
 
+    def over(self, error: int) -> None:
+        self._gate = None
+        if error:
+            self._why = self._why or str(OSError(error, os.strerror(error)))
+        self._read_on()  # the loop sees the end for itself, and does what follows from it
+
     def eof_received(self) -> bool:
         return False
 
@@ -161,8 +175,8 @@ class Peer(Inlet, asyncio.BufferedProtocol):
             return
         why = self._why or self.engine.ended or (f"{exc}" if exc else "closed by the initiator")
         self._transport = None
-        self._fd = -1
         self._finish()
+        self._fd = -1
         self.gone.set()
         self._house.left(self, why)
 
@@ -188,6 +202,7 @@ class Peer(Inlet, asyncio.BufferedProtocol):
         self.edge = edge
         if edge is not None:
             self._lane = edge.lane
+            self._gate = self._house.gate
             self._nearby = edge.nearby(self, self._transport, self._outlet, self._tags)
         self._guard(lambda: self.engine.establish(tsih))
         self._read_on()
@@ -271,6 +286,8 @@ class Peer(Inlet, asyncio.BufferedProtocol):
             self._read_no_more()
 
     def _read_no_more(self) -> None:
+        if self._gate is not None:
+            self._gate.remove(self._fd, self)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -280,7 +297,11 @@ class Peer(Inlet, asyncio.BufferedProtocol):
             return
         if len(self._backlog) >= WAITING_LIMIT:
             return
-        if not (self._full or self.closed or self.engine.held):
+        if self._full or self.closed or self.engine.held:
+            return
+        if self._gate is not None:
+            self._gate.add(self._fd, self)
+        else:
             transport.resume_reading()
 
     def _finish(self) -> None:
@@ -290,6 +311,8 @@ class Peer(Inlet, asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self._lane = None
+        if self._gate is not None:
+            self._gate.remove(self._fd, self)
         if self.edge is not None:
             self.edge.close()
 

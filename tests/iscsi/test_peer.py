@@ -1,6 +1,7 @@
 """One connection without a network: a transport that remembers, and a house that obeys."""
 
 import asyncio
+import errno
 import importlib.util
 import logging
 import socket
@@ -96,6 +97,7 @@ class House:
     def __init__(self) -> None:
         self.room = memoryview(bytearray(1 << 16))
         self.spin = Spin(lambda look: None, lambda: 0.0)
+        self.gate: Any = None
         self.portals = (PORTAL, Portal("fd00::1", 3260, 2))
         self.heard: list[tuple[Any, ...]] = []
 
@@ -628,5 +630,76 @@ def test_what_a_request_will_touch_is_fetched_before_the_request(
         rig.say(rig.initiator.read(0, 8))
         (objects,) = fetched
         assert rig.peer in objects and rig.transport in objects and rig.peer.engine in objects
+
+    play(scene)
+
+
+class Gate:
+    """Notes who is read."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, Peer] = {}
+
+    def add(self, fd: int, peer: Peer) -> None:
+        self.read[fd] = peer
+
+    def remove(self, fd: int, peer: Peer) -> None:
+        if self.read.get(fd) is peer:
+            del self.read[fd]
+
+
+def test_a_session_is_read_at_the_gate_and_a_login_by_the_loop(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        gate = rig.house.gate = Gate()
+        rig.peer._fd = 7
+        assert rig.transport.reading and not gate.read
+        rig.enter()
+        assert gate.read == {7: rig.peer} and not rig.transport.reading
+        rig.peer.pause_writing()
+        assert not gate.read
+        rig.peer.resume_writing()
+        assert gate.read == {7: rig.peer} and not rig.transport.reading
+        rig.peer.connection_lost(None)
+        assert not gate.read
+
+    play(scene)
+
+
+@pytest.mark.parametrize("how", ["close", "hang_up"])
+def test_who_is_closed_is_not_read_any_more(play: Any, how: str) -> None:
+    def scene(rig: Rig) -> None:
+        gate = rig.house.gate = Gate()
+        rig.enter()
+        assert gate.read
+        getattr(rig.peer, how)("enough")
+        assert not gate.read
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(0, "closed by the initiator"), (errno.ETIMEDOUT, "[Errno 110] Connection timed out")],
+)
+def test_the_end_at_the_gate_is_seen_by_the_loop_and_told(play: Any, error: int, why: str) -> None:
+    def scene(rig: Rig) -> None:
+        gate = rig.house.gate = Gate()
+        rig.enter()
+        gate.remove(-1, rig.peer)
+        rig.peer.over(error)
+        assert rig.transport.reading and not gate.read
+        rig.peer.connection_lost(None)
+        assert rig.house.heard[-1] == ("left", why)
+
+    play(scene)
+
+
+def test_a_discovery_is_read_by_the_loop(play: Any) -> None:
+    def scene(rig: Rig) -> None:
+        rig.house.gate = Gate()
+        rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "SessionType=Discovery"))
+        rig.peer.admit(Admission(0, "", ""))
+        rig.peer.establish(None, 1)
+        assert rig.transport.reading and not rig.house.gate.read
 
     play(scene)

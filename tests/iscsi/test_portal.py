@@ -125,11 +125,21 @@ class House:
 Scene = Callable[[House], Awaitable[None]]
 
 
-@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.fixture(
+    params=[(asyncio.run, True), (uvloop.run, True), (uvloop.run, False)],
+    ids=["asyncio", "uvloop", "uvloop, without a gate"],
+)
 def play(
-    request: pytest.FixtureRequest, memory: Any, initiator: Any, pdus: Any
+    request: pytest.FixtureRequest,
+    memory: Any,
+    initiator: Any,
+    pdus: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Scene], House]:
     """Runs a scene against a portal, and stops the portal in the end."""
+    run_loop, gate = request.param
+    if not gate:  # as where nobody could build it
+        monkeypatch.setattr("netboot.iscsi.portal.Gate", None)
 
     def run(scene: Scene, portals: Sequence[Portal] = (Portal("127.0.0.1", 0),)) -> House:
         async def main() -> House:
@@ -143,7 +153,7 @@ def play(
                     await client.hang_up()
             return house
 
-        return request.param(main())  # type: ignore[no-any-return]
+        return run_loop(main())  # type: ignore[no-any-return]
 
     return run
 
@@ -169,6 +179,25 @@ def test_a_session_from_login_to_logout(play: Any) -> None:
     (counters,) = house.portal.counters()
     assert (counters.mac, counters.sessions, counters.reads, counters.writes) == (MAC, 1, 1, 1)
     assert house.disks[0].calls[-1] == ("close",)
+
+
+def test_sessions_are_read_at_one_gate_until_the_end(play: Any) -> None:
+    async def scene(house: House) -> None:
+        assert house.portal._gate is None  # nobody is there yet
+        for number in (1, 2):
+            client = house.client(b"\x00\x02\x3d\0\0%c" % number)
+            assert await client.login(house.port) == 0
+            await client.ready()
+            assert (await client.say(client.initiator.read(0, 1))).opcode == 0x25
+            gates.add(house.portal.gate)
+        if None not in gates:
+            assert house.portal.gate.fd >= 0
+
+    gates: set[Any] = set()
+    house = play(scene)
+    (gate,) = gates
+    assert (gate is None) is (module.Gate is None)
+    assert gate is None or (gate.fd == -1 and house.portal._gate is gate)
 
 
 def test_discovery_on_the_same_portal(play: Any) -> None:
