@@ -55,6 +55,12 @@ def size(cls: type[Any]) -> int:
     return int(cls.LAYOUT.size)
 
 
+def layout(cls: type[Any]) -> struct.Struct:
+    """How a record of ``cls`` lies in bytes: for who reads so many that he takes tuples."""
+    made: struct.Struct = cls.LAYOUT
+    return made
+
+
 def unpack(cls: type[T], data: bytes | bytearray | memoryview, offset: int = 0) -> T:
     """Read a record at ``offset``; ``WireError`` when fewer bytes are there than it needs."""
     layout: struct.Struct = cls.LAYOUT  # type: ignore[attr-defined]

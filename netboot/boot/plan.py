@@ -8,7 +8,6 @@ we ourselves wrote ever reaches iPXE, which expands ``${...}`` in file names and
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from netboot.boot import firmware, profiles
 from netboot.model import BootPlan, Client, Site, Stage, hyphenated
@@ -64,21 +63,46 @@ def _because(base: BootPlan, *reasons: str) -> tuple[str, ...]:
     return (*base.why, *(reason for reason in reasons if reason))
 
 
+def _but(
+    base: BootPlan,
+    *,
+    why: tuple[str, ...],
+    loader: str | None = None,
+    loader_url: str | None = None,
+    script_url: str | None = None,
+    root_path: str | None = None,
+) -> BootPlan:
+    """``base`` with what it boots; ``dataclasses.replace`` takes as long as the whole decision."""
+    return BootPlan(
+        client=base.client,
+        name=base.name,
+        profile=base.profile,
+        loader=loader,
+        loader_url=loader_url,
+        script_url=script_url,
+        root_path=root_path,
+        initiator=base.initiator,
+        reserved=base.reserved,
+        starts_boot=base.starts_boot,
+        why=why,
+    )
+
+
 def _for_firmware(base: BootPlan, site: Site) -> BootPlan:
     """A PXE ROM or UEFI: the iPXE build that its architecture can run, the way it asks for it."""
     client = base.client
     row, found = firmware.of(client)
     if row is None:
-        return replace(base, why=_because(base, found, "it gets an address and no boot program"))
+        return _but(base, why=_because(base, found, "it gets an address and no boot program"))
     loader, chosen = firmware.loader_for(row, base.profile.loader)
     if loader is None:
-        return replace(base, why=_because(base, found, chosen))
+        return _but(base, why=_because(base, found, chosen))
     if client.http or (
         row.transport is firmware.Transport.HTTP and not client.vendor_class.startswith("PXEClient")
     ):
         url = http_url(site, f"/loaders/{loader}")
-        return replace(base, loader_url=url, why=_because(base, found, chosen, f"by HTTP: {url}"))
-    return replace(base, loader=loader, why=_because(base, found, chosen, "by TFTP"))
+        return _but(base, loader_url=url, why=_because(base, found, chosen, f"by HTTP: {url}"))
+    return _but(base, loader=loader, why=_because(base, found, chosen, "by TFTP"))
 
 
 def _for_ipxe(base: BootPlan, site: Site) -> BootPlan:
@@ -88,10 +112,10 @@ def _for_ipxe(base: BootPlan, site: Site) -> BootPlan:
     if script is not None:
         url = http_url(site, script_path(client.mac))
         chosen = f"profile {base.profile.name} wants the script {script}: {url}"
-        return replace(base, script_url=url, why=_because(base, already, chosen))
+        return _but(base, script_url=url, why=_because(base, already, chosen))
     target = site.target_name(client.mac)
     if not _ISCSI_NAME.fullmatch(target) or len(target) > _NAME_LIMIT:
-        return replace(
+        return _but(
             base,
             why=_because(base, already, f"no root path: {target!r} is not an iSCSI name"),
         )
@@ -99,12 +123,12 @@ def _for_ipxe(base: BootPlan, site: Site) -> BootPlan:
     if client.features and IPXE_ISCSI not in client.features:
         warning = "warning: this iPXE was built without iSCSI, it will not find the disk"
     path = root_path(site, client.mac)
-    return replace(base, root_path=path, why=_because(base, already, f"root path {path}", warning))
+    return _but(base, root_path=path, why=_because(base, already, f"root path {path}", warning))
 
 
 def _for_os(base: BootPlan, site: Site) -> BootPlan:
     """An operating system: its name and addresses, and nothing that could boot it again."""
-    return replace(base, why=_because(base, "an operating system is running: nothing to boot"))
+    return _but(base, why=_because(base, "an operating system is running: nothing to boot"))
 
 
 STAGES: dict[Stage, Callable[[BootPlan, Site], BootPlan]] = {

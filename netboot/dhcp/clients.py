@@ -5,6 +5,8 @@ other, and each needs another answer. Nothing here decides the answer.
 """
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from uuid import UUID
 
 from netboot.dhcp.options import Option
@@ -30,19 +32,51 @@ def identify(packet: Packet) -> Client | None:
     if mac is None:
         return None
     options = packet.options
+    said = _said(*map(options.get, _OF_A_MODEL))
+    name = Option.HOST_NAME.get(options, str) or ""
+    return Client(
+        mac,
+        said.stage,
+        said.arch,
+        said.http,
+        Option.MACHINE_ID.get(options, UUID),
+        said.vendor_class,
+        said.user_class,
+        name if name and _HOST_NAME.fullmatch(name) else "",
+        said.wants,
+        said.features,
+    )
+
+
+#: The options in which one program of many machines of one model says the same.
+_OF_A_MODEL = tuple(
+    option.code
+    for option in (
+        Option.VENDOR_CLASS,
+        Option.USER_CLASS,
+        Option.IPXE,
+        Option.ARCHITECTURE,
+        Option.PARAMETERS,
+    )
+)
+
+
+@lru_cache(maxsize=256)
+def _said(*values: bytes | None) -> Client:
+    """What these say, of a client without a MAC: a classroom's machines are asked once."""
+    options = {
+        code: value for code, value in zip(_OF_A_MODEL, values, strict=True) if value is not None
+    }
     vendor = Option.VENDOR_CLASS.get(options, str) or ""
     user = options.get(Option.USER_CLASS.code, b"")
     inside: dict[int, bytes] = Option.IPXE.get(options, dict) or {}
-    name = Option.HOST_NAME.get(options, str) or ""
     return Client(
-        mac=mac,
+        mac="",
         stage=_stage(vendor, user, Option.IPXE.code in options),
-        arch=_architectures(packet, vendor),
+        arch=_architectures(options, vendor),
         http=vendor.startswith(HTTP_CLIENT),
-        uuid=Option.MACHINE_ID.get(options, UUID),
         vendor_class=_printable(vendor),
         user_class=_printable(b" ".join(user_classes(user)).decode("utf-8", "replace")),
-        hostname=name if _HOST_NAME.fullmatch(name) else "",
         wants=frozenset(Option.PARAMETERS.get(options, tuple) or ()),
         features=frozenset(code for code in inside if code in _FEATURES),
     )
@@ -77,9 +111,9 @@ def _stage(vendor: str, user: bytes, encapsulated: bool) -> Stage:
     return Stage.OS
 
 
-def _architectures(packet: Packet, vendor: str) -> tuple[int, ...]:
+def _architectures(options: Mapping[int, bytes], vendor: str) -> tuple[int, ...]:
     """Option 93 may be a list (RFC 4578 section 2.1); some firmware says it only in option 60."""
-    listed: tuple[int, ...] | None = Option.ARCHITECTURE.get(packet.options, tuple)
+    listed: tuple[int, ...] | None = Option.ARCHITECTURE.get(options, tuple)
     if listed:
         return listed
     told = _ARCH.search(vendor)

@@ -28,7 +28,8 @@ from netboot.dhcp.effects import (
 )
 from netboot.dhcp.leases import Leases
 from netboot.dhcp.options import Option, RelayAgent
-from netboot.dhcp.rules import Facts, audience, program
+from netboot.dhcp.planned import Planned
+from netboot.dhcp.rules import Common, Facts, audience, program
 from netboot.dhcp.verdicts import Granted, Nameless, Refused, Silence, verdict
 from netboot.dhcp.wire import REPLY, UNSPECIFIED, Packet, decode
 from netboot.errors import WireError
@@ -71,7 +72,8 @@ class Engine:
         probe: bool = True,
         chap_of: Callable[[str], Chap | None] = lambda mac: None,
     ) -> None:
-        """``pool``: first and last address; ``leases``: as persisted before; ``dns``: option 6;
+        """``pool``: first and last address; ``plan``: the same for the same client until
+        ``take_over``; ``leases``: as persisted before; ``dns``: option 6;
         ``chap_of``: what the iPXE of a machine is told to prove at its login."""
         self.site = site
         self.ours = site.address.ip
@@ -84,7 +86,8 @@ class Engine:
             leases=leases,
         )
         self.counters: Counter[str] = Counter()
-        self._plan = plan
+        self._plans = Planned(plan)
+        self._common: Common | None = None  #: what every lease's OFFER and ACK say
         self._dns = tuple(dns)
         self._probe = probe
         self._chap_of = chap_of
@@ -97,6 +100,8 @@ class Engine:
     def take_over(self, site: Site) -> None:
         """From now on the machines and reservations are those of ``site``."""
         self.site = site
+        self._plans.forget()
+        self._common = None
         self.leases.reserve(_reservations(site))
 
     @property
@@ -124,7 +129,7 @@ class Engine:
         if message == rules.REQUEST and port == SERVER_PORT and other is not None:
             self.leases.withdraw(client.mac)
             return self._foreign(other)
-        plan = self._plan(client)
+        plan = self._plans.of(client)
         if plan is None:
             self.counters["ignored"] += 1
             self._once("ignored", client.mac, logging.INFO, "%s is unknown and gets no answer")
@@ -312,7 +317,10 @@ class Engine:
             proxy=proxy,
             boot_service=boot_service,
             text=text,
+            common=None if seconds is None else self._common,
         )
+        if seconds is not None and self._common is None:
+            self._common = replies.common(facts)
         if rules.confides(facts):
             facts = replace(facts, chap=self._chap_of(asked.client.mac))
         data, packet, left_out = replies.render(facts)

@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netboot.dhcp.options import Option
-from netboot.dhcp.rules import ACK, NAK, RULES, Audience, Facts, Raw, Rule, audience
+from netboot.dhcp.rules import (
+    ACK,
+    NAK,
+    RULES,
+    SHARED,
+    Audience,
+    Common,
+    Facts,
+    Raw,
+    Rule,
+    audience,
+)
 from netboot.dhcp.wire import (
     BROADCAST,
     DEFAULT_LIMIT,
@@ -22,6 +33,16 @@ from netboot.dhcp.wire import (
 from netboot.errors import WireError
 
 _ETHERNET = 1500
+
+
+def common(facts: Facts) -> Common:
+    """What ``facts`` tell that is the same for all of the site, in bytes."""
+    found = {}
+    for rule in RULES:
+        value = rule.value(facts) if rule.option in SHARED else None
+        if value is not None:
+            found[rule.option.code] = rule.option.encode(value)
+    return Common(facts.ours, facts.name, found)
 
 
 def reply(facts: Facts) -> Packet:
@@ -50,7 +71,7 @@ def reply(facts: Facts) -> Packet:
         yiaddr=UNSPECIFIED if facts.proxy or refused else facts.address,
         siaddr=facts.ours if serving and plan is not None else UNSPECIFIED,
         giaddr=request.giaddr,
-        sname=str(facts.ours).encode() if file and not facts.client.http else b"",
+        sname=facts.name.encode() if file and not facts.client.http else b"",
         file=file if len(file) <= 127 else b"",
         options=_options(facts),
     )
@@ -92,10 +113,14 @@ def table() -> str:
 
 
 def _options(facts: Facts) -> Mapping[int, bytes]:
-    wants = facts.client.wants
+    wants, known = facts.client.wants, facts.common
     found: dict[int, bytes] = {}
     for rule, code, always in _RULES[audience(facts.client), facts.message == NAK, facts.proxy]:
         if not always and wants and code not in wants:
+            continue
+        if known is not None and code in _SHARED:
+            if code in known.options:
+                found[code] = known.options[code]
             continue
         value = rule.value(facts)
         if value is not None:
@@ -122,3 +147,4 @@ _RULES = {
     for refused in (False, True)
     for proxy in (False, True)
 }
+_SHARED = frozenset(option.code for option in SHARED)

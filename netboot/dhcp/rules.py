@@ -5,7 +5,7 @@ when their parameter list asks. Nothing here decides what a machine boots (the p
 whether it gets an answer at all; ``replies`` makes packets of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -53,6 +53,15 @@ def program(plan: BootPlan) -> str | None:
     return plan.loader or plan.loader_url or plan.script_url or plan.root_path
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every machine that is leased an address is told alike: made once, not for each."""
+
+    ours: IPv4Address
+    name: str  #: the same as text
+    options: Mapping[int, bytes]  #: of ``SHARED``, those that the site has
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All that one reply is made from."""
@@ -69,10 +78,15 @@ class Facts:
     boot_service: bool = False  #: the reply leaves from port 4011
     text: str = ""  #: why not, in a NAK
     chap: Chap | None = field(default=None, repr=False)  #: what this iPXE is told to prove
+    common: Common | None = field(default=None, repr=False)  #: of this site and these seconds
 
     @property
     def ours(self) -> IPv4Address:
-        return self.site.address.ip
+        return self.site.address.ip if self.common is None else self.common.ours
+
+    @property
+    def name(self) -> str:
+        return str(self.ours) if self.common is None else self.common.name
 
     @property
     def boot_file(self) -> str | None:
@@ -277,7 +291,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Option.SERVER_NAME,
-        lambda facts: str(facts.ours) if facts.boot_file else None,
+        lambda facts: facts.name if facts.boot_file else None,
         "our address as text; also in `siaddr` and `sname`: ROMs differ in where they look",
         always=_PXE,
         proxy=True,
@@ -332,4 +346,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(Option.RENEWAL_TIME, _timer(4), "half of the lease", asked=_ALL),
     Rule(Option.REBINDING_TIME, _timer(7), "seven eighths of the lease", asked=_ALL),
+)
+
+#: Whose value is the same for every machine of a site that is leased an address.
+SHARED = frozenset(
+    {
+        Option.SERVER_ID,
+        Option.LEASE_TIME,
+        Option.SUBNET_MASK,
+        Option.ROUTERS,
+        Option.DNS_SERVERS,
+        Option.DOMAIN_NAME,
+        Option.BROADCAST_ADDRESS,
+        Option.RENEWAL_TIME,
+        Option.REBINDING_TIME,
+    }
 )

@@ -32,10 +32,8 @@ from netboot.binary import (
     Octets16,
     Octets64,
     Octets128,
-    pack,
+    layout,
     record,
-    size,
-    unpack,
 )
 from netboot.errors import WireError
 
@@ -77,7 +75,10 @@ class Header:
     file: Octets128
 
 
-_OPTIONS_AT = size(Header) + len(MAGIC)
+#: Every packet comes and goes by it as a tuple: a record more would cost as much as the options.
+_LAYOUT = layout(Header)
+_OPTIONS_AT = _LAYOUT.size + len(MAGIC)
+_NO_ADDRESS = bytes(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,41 +121,44 @@ def decode(data: bytes) -> Packet:
     An options area may end without END: many clients leave it out. Pieces of one option are
     joined in the order options, file, sname (RFC 3396 section 7).
     """
-    header = unpack(Header, data)
-    if header.op not in (REQUEST, REPLY):
-        raise WireError(f"op {header.op} is neither request nor reply")
-    if header.hlen > 16:
-        raise WireError(f"a hardware address of {header.hlen} bytes does not fit in chaddr")
-    if data[size(Header) : _OPTIONS_AT] != MAGIC:
+    if len(data) < _LAYOUT.size:
+        raise WireError(f"Header needs {_LAYOUT.size} bytes, {len(data)} are there")
+    op, htype, hlen, hops, xid, secs, flags, *rest = _LAYOUT.unpack_from(data)
+    ciaddr, yiaddr, siaddr, giaddr, chaddr, sname, file = rest
+    if op not in (REQUEST, REPLY):
+        raise WireError(f"op {op} is neither request nor reply")
+    if hlen > 16:
+        raise WireError(f"a hardware address of {hlen} bytes does not fit in chaddr")
+    if data[_LAYOUT.size : _OPTIONS_AT] != MAGIC:
         raise WireError("no DHCP magic cookie")
-    found: dict[int, bytearray] = {}
-    _collect(data[_OPTIONS_AT:], found)
-    overload = found.pop(OVERLOAD, b"\0")
-    if len(overload) != 1 or overload[0] > 3:
-        raise WireError("option overload is not 1, 2 or 3")
-    file, sname = header.file, header.sname
-    if overload[0] & _FILE_HOLDS_OPTIONS:
-        _collect(file, found)
-        file = b""
-    if overload[0] & _SNAME_HOLDS_OPTIONS:
-        _collect(sname, found)
-        sname = b""
-    found.pop(OVERLOAD, None)  # one inside an overloaded field has no meaning
+    found: dict[int, bytes] = {}
+    _collect(data, found, _OPTIONS_AT)
+    if OVERLOAD in found:
+        overload = found.pop(OVERLOAD)
+        if len(overload) != 1 or overload[0] > 3:
+            raise WireError("option overload is not 1, 2 or 3")
+        if overload[0] & _FILE_HOLDS_OPTIONS:
+            _collect(file, found)
+            file = b""
+        if overload[0] & _SNAME_HOLDS_OPTIONS:
+            _collect(sname, found)
+            sname = b""
+        found.pop(OVERLOAD, None)  # one inside an overloaded field has no meaning
     return Packet(
-        op=header.op,
-        htype=header.htype,
-        hardware=header.chaddr[: header.hlen],
-        hops=header.hops,
-        xid=header.xid,
-        secs=header.secs,
-        flags=header.flags,
-        ciaddr=_address(header.ciaddr),
-        yiaddr=_address(header.yiaddr),
-        siaddr=_address(header.siaddr),
-        giaddr=_address(header.giaddr),
+        op=op,
+        htype=htype,
+        hardware=chaddr[:hlen],
+        hops=hops,
+        xid=xid,
+        secs=secs,
+        flags=flags,
+        ciaddr=_address(ciaddr),
+        yiaddr=_address(yiaddr),
+        siaddr=_address(siaddr),
+        giaddr=_address(giaddr),
         sname=sname.partition(b"\0")[0],
         file=file.partition(b"\0")[0],
-        options={code: bytes(value) for code, value in found.items()},
+        options=found,
     )
 
 
@@ -185,30 +189,30 @@ def encode(packet: Packet, limit: int = DEFAULT_LIMIT) -> bytes:
             raise WireError(f"{len(area)} bytes of options do not fit into {room}")
         area, sname = areas[0], areas[1]
         file = areas[2] if len(areas) > 2 else file
-    header = Header(
-        op=packet.op,
-        htype=packet.htype,
-        hlen=len(packet.hardware),
-        hops=packet.hops,
-        xid=packet.xid,
-        secs=packet.secs,
-        flags=packet.flags,
-        ciaddr=packet.ciaddr.packed,
-        yiaddr=packet.yiaddr.packed,
-        siaddr=packet.siaddr.packed,
-        giaddr=packet.giaddr.packed,
-        chaddr=packet.hardware,
-        sname=sname,
-        file=file,
+    fixed = _LAYOUT.pack(
+        packet.op,
+        packet.htype,
+        len(packet.hardware),
+        packet.hops,
+        packet.xid,
+        packet.secs,
+        packet.flags,
+        _octets(packet.ciaddr),
+        _octets(packet.yiaddr),
+        _octets(packet.siaddr),
+        _octets(packet.giaddr),
+        packet.hardware,
+        sname,
+        file,
     )
-    return (pack(header) + MAGIC + area).ljust(MINIMUM, b"\0")
+    return (fixed + MAGIC + area).ljust(MINIMUM, b"\0")
 
 
 def decode_tlvs(data: bytes) -> dict[int, bytes]:
     """The sub-options inside an encapsulating option (RFC 2132 section 8.4)."""
-    found: dict[int, bytearray] = {}
+    found: dict[int, bytes] = {}
     _collect(data, found)
-    return {code: bytes(value) for code, value in found.items()}
+    return found
 
 
 def encode_tlvs(values: Mapping[int, bytes]) -> bytes:
@@ -216,26 +220,38 @@ def encode_tlvs(values: Mapping[int, bytes]) -> bytes:
     return b"".join(_pieces(code, value) for code, value in values.items()) + bytes((END,))
 
 
-def _collect(data: bytes, found: dict[int, bytearray]) -> None:
+def _collect(data: bytes, found: dict[int, bytes], at: int = 0) -> None:
     """Add the options in ``data`` to ``found``, joining pieces (RFC 3396 section 7)."""
-    at = 0
+    joined: dict[int, bytearray] = {}  # hardly ever any; not bytes, which a long one copies often
     while at < len(data):
         code = data[at]
         if code == PAD:
             at += 1
             continue
         if code == END:
-            return
+            break
         if at + 1 >= len(data) or at + 2 + data[at + 1] > len(data):
             raise WireError(f"option {code} runs past the end")
         end = at + 2 + data[at + 1]
-        found.setdefault(code, bytearray()).extend(data[at + 2 : end])
+        piece = data[at + 2 : end]
+        if code not in found:
+            found[code] = piece
+        elif code in joined:
+            joined[code] += piece
+        else:
+            joined[code] = bytearray(found[code] + piece)
         at = end
+    for code, pieces in joined.items():
+        found[code] = bytes(pieces)
 
 
 def _address(data: bytes) -> IPv4Address:
     """Most of a packet's four are not filled in."""
-    return IPv4Address(data) if any(data) else UNSPECIFIED
+    return UNSPECIFIED if data == _NO_ADDRESS else IPv4Address(data)
+
+
+def _octets(address: IPv4Address) -> bytes:
+    return _NO_ADDRESS if address is UNSPECIFIED else address.packed
 
 
 def _pieces(code: int, value: bytes) -> bytes:
@@ -248,9 +264,14 @@ def _pieces(code: int, value: bytes) -> bytes:
 
 
 def _area(options: Mapping[int, bytes]) -> bytes:
-    last = [RELAY_AGENT] if RELAY_AGENT in options else []
-    order = [code for code in options if code != RELAY_AGENT] + last
-    return b"".join(_pieces(code, options[code]) for code in order) + bytes((END,))
+    if RELAY_AGENT in options:
+        options = dict(options)
+        options[RELAY_AGENT] = options.pop(RELAY_AGENT)  # to the end
+    parts = [
+        bytes((code, len(value))) + value if len(value) <= _PIECE else _pieces(code, value)
+        for code, value in options.items()
+    ]
+    return b"".join(parts) + bytes((END,))
 
 
 def _spread(options: dict[int, bytes], room: int, overload: int) -> tuple[bytes, ...] | None:

@@ -23,6 +23,10 @@ _KEPT = (
     " state = excluded.state, hostname = excluded.hostname"
 )
 
+#: What ``.value`` says, which is a call.
+_STATES = {state: state.value for state in LeaseState}
+_DECLINED = LeaseState.DECLINED.value
+
 
 class Leases(Database):
     """The table ``lease``."""
@@ -48,16 +52,13 @@ class Leases(Database):
         """
         with self._swiftly() as execute:
             for lease in leases:
-                address, declined = str(lease.address), LeaseState.DECLINED.value
-                if lease.state != LeaseState.DECLINED:
-                    told = (lease.expires, lease.state.value, lease.hostname)
-                    if execute(_AGAIN, (*told, address, lease.mac, declined)):
+                address, state = str(lease.address), _STATES[lease.state]
+                if lease.state is not LeaseState.DECLINED:
+                    told = (lease.expires, state, lease.hostname, address, lease.mac, _DECLINED)
+                    if execute(_AGAIN, told):
                         continue
-                    execute(_MOVED, (lease.mac, declined, address))
-                execute(
-                    _KEPT,
-                    (address, lease.mac, lease.expires, lease.state.value, lease.hostname),
-                )
+                    execute(_MOVED, (lease.mac, _DECLINED, address))
+                execute(_KEPT, (address, lease.mac, lease.expires, state, lease.hostname))
 
     def forget_leases(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free again."""

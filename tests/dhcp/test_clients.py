@@ -154,3 +154,34 @@ def test_no_option_breaks_it(options: dict[int, bytes]) -> None:
     assert found is not None
     assert found.vendor_class.isprintable() or not found.vendor_class
     assert found.user_class.isprintable() or not found.user_class
+
+
+def test_machines_of_one_model_are_told_apart() -> None:
+    model = {60: b"PXEClient:Arch:00007:UNDI:003016", 93: b"\x00\x07", 55: bytes([1, 3, 12])}
+    found = [
+        identify(
+            Packet(
+                op=1,
+                xid=1,
+                hardware=bytes([0x52, 0x54, 0, 0, 0, last]),
+                options={**model, 12: b"ws-%d" % last, 97: b"\0" + bytes(15) + bytes([last])},
+            )
+        )
+        for last in (1, 2)
+    ]
+    assert [client and client.mac for client in found] == ["52:54:00:00:00:01", "52:54:00:00:00:02"]
+    assert [client and client.hostname for client in found] == ["ws-1", "ws-2"]
+    assert [client and client.uuid and client.uuid.int & 255 for client in found] == [1, 2]
+    assert {client and (client.stage, client.arch, client.wants) for client in found} == {
+        (Stage.FIRMWARE, (7,), frozenset({1, 3, 12}))
+    }
+
+
+def test_an_option_that_is_empty_is_not_one_that_is_absent() -> None:
+    hardware = bytes([0x52, 0x54, 0, 0, 0, 1])
+    stages = []
+    for options in ({}, {175: b""}, {}, {175: b""}):
+        client = identify(Packet(op=1, xid=1, hardware=hardware, options=options))
+        assert client is not None
+        stages.append(client.stage)
+    assert stages == [Stage.OS, Stage.IPXE, Stage.OS, Stage.IPXE]

@@ -38,6 +38,22 @@ def events(effects: list[Effect]) -> list[tuple[Phase, bool]]:
     return [(e.event.phase, e.event.fresh) for e in effects if isinstance(e, Publish)]
 
 
+def test_what_all_are_told_and_what_was_planned_count_until_a_reload(kit: Any) -> None:
+    lan = kit.lan()
+    lan.dora(A, kit.UEFI)
+    said = lan.say(A, "discover", *kit.UEFI, ("param_req_list", [15]))[-2].data
+    assert b"lab.netboot" in said
+    assert b"snponly.efi" in said
+    plan = lan.engine._plans._plan
+    lan.engine._plans._plan = lambda client: replace(plan(client), loader="other.efi")
+    assert b"other.efi" not in lan.say(A, "discover", *kit.UEFI, ("param_req_list", [15]))[-2].data
+    lan.engine.take_over(replace(lan.engine.site, domain="example.org"))
+    said = lan.say(A, "discover", *kit.UEFI, ("param_req_list", [15]))[-2].data
+    assert b"example.org" in said
+    assert b"lab.netboot" not in said
+    assert b"other.efi" in said
+
+
 def test_other_machines_and_reservations_count_from_now_on(kit: Any) -> None:
     lan = kit.lan()
     site = lan.engine.site
@@ -358,10 +374,10 @@ def test_a_reservation_that_another_machine_holds(
 
 def test_a_reservation_that_comes_with_the_plan_alone(kit: Any) -> None:
     lan = kit.lan()
-    plan = lan.engine._plan
-    lan.engine._plan = lambda client: replace(plan(client), reserved=ip(30))
+    plan = lan.engine._plans._plan
+    lan.engine._plans._plan = lambda client: replace(plan(client), reserved=ip(30))
     assert lan.dora(A, kit.BIOS).bootp.yiaddr == "192.168.77.30"
-    lan.engine._plan = plan
+    lan.engine._plans._plan = plan
     assert lan.offer(B, (*kit.OS, ("requested_addr", "192.168.77.30"))).bootp.yiaddr != str(ip(30))
 
 
@@ -552,8 +568,8 @@ def test_port_4011_and_operating_systems(kit: Any) -> None:
 
 def test_a_proxy_has_nothing_to_say_where_there_is_nothing_to_boot(kit: Any) -> None:
     lan = kit.lan(DhcpMode.PROXY)
-    plan = lan.engine._plan
-    lan.engine._plan = lambda client: replace(plan(client), loader=None)
+    plan = lan.engine._plans._plan
+    lan.engine._plans._plan = lambda client: replace(plan(client), loader=None)
     assert lan.say(A, "discover", *kit.BIOS) == []
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from netboot.dhcp.clients import identify
 from netboot.dhcp.options import Option
-from netboot.dhcp.replies import render, reply, table
-from netboot.dhcp.rules import ACK, NAK, OFFER, Facts
+from netboot.dhcp.replies import common, render, reply, table
+from netboot.dhcp.rules import ACK, NAK, OFFER, RULES, SHARED, Facts
 from netboot.dhcp.wire import BROADCAST, DEFAULT_LIMIT, decode
 from netboot.model import DhcpMode
 
@@ -89,6 +89,29 @@ def test_addresses_by_message(
     """RFC 2131 table 3."""
     packet = reply(facts(kit, "OS", message=message, header={"ciaddr": str(YOURS)}))
     assert (packet.ciaddr, packet.yiaddr) == (ciaddr, yiaddr)
+
+
+@pytest.mark.parametrize("message", [OFFER, ACK])
+@pytest.mark.parametrize("who", ["BIOS", "UEFI", "HTTP", "IPXE", "OS"])
+def test_what_is_made_once_for_all_changes_no_reply(kit: Any, who: str, message: int) -> None:
+    others = facts(kit, "OS" if who == "BIOS" else "BIOS", message=OFFER)
+    asks = frozenset(rule.option.code for rule in RULES)
+    for wants in (frozenset(), frozenset({1}), asks):
+        for dns in ((), (OURS,)):
+            alone = facts(kit, who, message=message, dns=dns)
+            alone = replace(alone, client=replace(alone.client, wants=wants))
+            shared = common(replace(others, dns=dns))
+            assert render(replace(alone, common=shared)) == render(alone)
+
+
+def test_what_is_made_once_for_all_is_the_sites_and_in_bytes(kit: Any) -> None:
+    shared = common(facts(kit, "UEFI"))
+    assert (shared.ours, shared.name) == (OURS, "192.168.77.1")
+    assert shared.options[Option.SERVER_ID.code] == OURS.packed
+    assert shared.options[Option.LEASE_TIME.code] == (3600).to_bytes(4, "big")
+    assert shared.options[Option.RENEWAL_TIME.code] == (1800).to_bytes(4, "big")
+    assert shared.options.keys() <= {option.code for option in SHARED}
+    assert Option.DNS_SERVERS.code not in common(facts(kit, "UEFI", dns=())).options
 
 
 def test_a_nak_through_a_relay_asks_it_to_broadcast(kit: Any) -> None:

@@ -387,14 +387,14 @@ def test_another_server_on_the_cable_is_noticed(
 def test_garbage_and_our_own_bugs_stop_nothing(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plan = bench.engine._plan
+    plan = bench.engine._plans._plan
 
     def broken(client: Any) -> Any:
         if client.mac == B:
             raise RuntimeError("a bug in the brain")
         return plan(client)
 
-    bench.engine._plan = broken
+    bench.engine._plans._plan = broken
 
     def deaf(event: BootEvent) -> None:
         raise RuntimeError("a bug in a subscriber")
