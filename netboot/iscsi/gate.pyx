@@ -161,7 +161,7 @@ cdef class Gate:
     cdef void _fetch(self, int n):
         cdef Nearby nearby = self._nearby(n)
         if nearby is not None:
-            nearby.ask()
+            nearby.fetch()
 
     cdef int _read(self, int fd) except -1:
         """Once."""

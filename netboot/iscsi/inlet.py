@@ -5,7 +5,7 @@ C's terms, for machines that can build; one set of tests holds both. Must never 
 nor let a mistake reach the loop, which would end the connection without a word.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.outlet import Outlet
@@ -13,13 +13,7 @@ from netboot.iscsi.spin import EVERY, Spin
 
 if TYPE_CHECKING:
     from netboot.iscsi.express import Lane
-
-
-class Nearby(Protocol):
-    """What the next request will touch."""
-
-    def fetch(self) -> None:
-        """Have it fetched into the cache."""
+    from netboot.iscsi.server import Nearby
 
 
 class Inlet:
@@ -36,16 +30,14 @@ class Inlet:
         self._spin = spin  #: counts what comes
         self._room = room
         self._lane: Lane | None = None
-        self._nearby: Nearby | None = None
+        self._nearby: Nearby | None = None  #: what the next request will touch
         self._tags: set[int] = set()  #: of the commands of one breath
         self._backlog: list[Event] = []  #: events that wait for the initiator or for workers
         self._full = False  #: the initiator does not take its answers
         self.closed = False
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to put what comes; the loop asks just before it reads."""
-        if self._nearby is not None:
-            self._nearby.fetch()
+        """Where to put what comes."""
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:

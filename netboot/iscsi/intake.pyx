@@ -28,8 +28,6 @@ cdef class Inlet:
 
     def get_buffer(self, sizehint):
         """See ``inlet.Inlet``."""
-        if self._nearby is not None:
-            self._nearby.fetch()
         return self._room
 
     def buffer_updated(self, uint64_t nbytes):

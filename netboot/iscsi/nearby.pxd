@@ -7,4 +7,4 @@ cdef class Nearby:
     cdef uintptr_t *_pieces  #: the address of the first line, plus the number of them
     cdef int _count
 
-    cdef void ask(self)
+    cpdef void fetch(self)

@@ -4,10 +4,10 @@
 A thousand machines that boot at once have more objects here than a cache holds. When the next
 request of one comes, its own are in memory only, and as one leads to the other, the processor
 waits for each alone: a sixth of all its time in such a storm. But where they lie is known at the
-login. So they are asked for all together, just before the kernel is asked for what has come, and
-arrive meanwhile. Only for speed: no object is kept alive by it, and what lies at an address that
-is nobody's any more is fetched in vain, which a processor does without a fault. Must never read
-or write by an address that it keeps.
+login. So ``gate`` asks for all of them together, before it is their turn, and they arrive
+meanwhile. Only for speed: no object is kept alive by it, and what lies at an address that is
+nobody's any more is fetched in vain, which a processor does without a fault. Must never read or
+write by an address that it keeps.
 
 There is no such thing in Python: where nobody could build this, nothing is fetched.
 """
@@ -77,11 +77,8 @@ cdef class Nearby:
         cdef int n
         return sum([self._pieces[n] & LONGEST for n in range(self._count)])
 
-    def fetch(self):
+    cpdef void fetch(self):
         """Ask for all of them; does not wait."""
-        self.ask()
-
-    cdef void ask(self):
         cdef uintptr_t line, end
         cdef int n
         for n in range(self._count):

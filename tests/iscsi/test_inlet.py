@@ -214,13 +214,6 @@ def test_wake_ups_are_counted_for_those_who_keep_the_loop_awake(rig: Rig) -> Non
     assert rig.spin.came == 2 * (EVERY + 1) and rig.considered == 2
 
 
-def test_what_is_nearby_is_fetched_before_the_request(rig: Rig) -> None:
-    fetched: list[int] = []
-    rig.inlet._nearby = SimpleNamespace(fetch=lambda: fetched.append(1))
-    rig.say(b"x")
-    assert fetched == [1]
-
-
 def test_answers_in_several_pieces_are_sent_as_one(rig: Rig) -> None:
     def run(data: memoryview, end: int, tags: set[int]) -> int:
         rig.answers.out += [b"head", memoryview(b"data"), bytearray(b"tail")]

@@ -608,27 +608,19 @@ def test_answers_of_the_lane_go_straight_to_the_socket(play: Any) -> None:
     play(scene)
 
 
-def test_what_a_request_will_touch_is_fetched_before_the_request(
+def test_what_a_request_will_touch_is_known_when_the_session_begins(
     play: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetched: list[tuple[object, ...]] = []
-
     class Nearby:
         def __init__(self, *objects: object) -> None:
             self.objects = objects
 
-        def fetch(self) -> None:
-            fetched.append(self.objects)
-
     monkeypatch.setattr("netboot.iscsi.server.Nearby", Nearby)
 
     def scene(rig: Rig) -> None:
-        rig.peer.get_buffer(-1)
-        assert not fetched  # nobody knows whose it is
+        assert rig.peer._nearby is None  # nobody knows whose it is
         rig.enter()
-        del fetched[:]
-        rig.say(rig.initiator.read(0, 8))
-        (objects,) = fetched
+        objects = rig.peer._nearby.objects  # type: ignore[union-attr]
         assert rig.peer in objects and rig.transport in objects and rig.peer.engine in objects
 
     play(scene)
