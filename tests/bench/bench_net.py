@@ -97,7 +97,7 @@ def dhcp(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload
     try:
         client = _link(holder.pid)
         for number in range(rounds):
-            for side in ("dnsmasq", "Kea", OURS):
+            for side in figures.turns(("dnsmasq", "Kea", OURS), number):
                 shutil.rmtree(folder / f"dhcp-{side}", ignore_errors=True)
                 with running("dhcp", side, folder, _dhcp_port_open) as pid:
                     storm.add(side, _timed(pid, AT_ONCE, client.avalanche, 1000))
@@ -209,7 +209,7 @@ def tftp(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload
         for number in range(rounds):
             for title, work in works.items():
                 size, count = (SMALL[1], AT_ONCE) if "at once" in title else (LOADER[1], 1)
-                for side, pid in pids.items():
+                for side, pid in figures.turns(pids.items(), number):
                     sample = _throughput(pid, count, size, _tftp_rows(side)[title])
                     work.add(side, replace(sample, cpu=0.0) if side == FORKING else sample)
             say(f"tftp round {number + 1}")
@@ -230,7 +230,7 @@ def http(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload
             urls[side] = base
         for number in range(rounds):
             for work, (name, size), count in ((one, LARGE, 1), (many, MEDIUM, AT_ONCE)):
-                for side, pid in pids.items():
+                for side, pid in figures.turns(pids.items(), number):
                     fetch = _curl_many(urls[side] + name, count, size)
                     work.add(side, _throughput(pid, count, size, fetch))
             say(f"http round {number + 1}")

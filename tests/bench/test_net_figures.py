@@ -18,6 +18,7 @@ from tests.bench.net_figures import (
     page,
     percentile,
     rows,
+    turns,
     table,
 )
 from tests.bench.net_servers import command
@@ -180,3 +181,7 @@ def test_a_server_keeps_its_files_in_its_own_folder(
     if side == "Kea":
         settings = json.loads((own / "kea.json").read_text())["Dhcp4"]
         assert settings["lease-database"]["persist"] is True
+
+
+def test_nobody_is_always_behind_the_same_one() -> None:
+    assert [turns("abc", number) for number in range(3)] == [list("abc"), list("cba"), list("abc")]
