@@ -18,8 +18,8 @@ from tests.bench.net_figures import (
     page,
     percentile,
     rows,
-    turns,
     table,
+    turns,
 )
 from tests.bench.net_servers import command
 
