@@ -39,6 +39,7 @@ RUNGS: tuple[tuple[str, int], ...] = (
     ("netboot.iscsi.portal", 4),
     ("netboot.iscsi.open_targets", 4),
     ("netboot.iscsi.passing", 4),
+    ("netboot.iscsi.reading", 4),
     ("netboot.iscsi.compare", 3),
     ("netboot.iscsi.express", 3),
     ("netboot.iscsi.ending", 3),

@@ -13,5 +13,8 @@ class Gate:
     def turn(self) -> int:
         """Read once from each that something has come from; from how many."""
 
+    def look(self, seconds: float) -> int:
+        """Wait at most so long for something, without sleeping, and read it; from how many."""
+
     def close(self) -> None:
         """Let go of all."""

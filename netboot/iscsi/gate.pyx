@@ -17,6 +17,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from netboot.iscsi.intake cimport Inlet
 from netboot.iscsi.nearby cimport Nearby
@@ -121,6 +122,24 @@ cdef class Gate:
             self._round(came)
             total += max(came, 0)
         return total
+
+    def look(self, double seconds):
+        """See the stub."""
+        cdef int came
+        cdef timespec now
+        cdef double end
+        with nogil:
+            clock_gettime(CLOCK_MONOTONIC, &now)
+            end = now.tv_sec + now.tv_nsec * 1e-9 + seconds
+            while True:
+                came = epoll_wait(self.fd, self._events, MANY, 0)
+                if came:
+                    break
+                clock_gettime(CLOCK_MONOTONIC, &now)
+                if now.tv_sec + now.tv_nsec * 1e-9 >= end:
+                    break
+        self._round(came)
+        return max(came, 0)
 
     cdef int _round(self, int came) except -1:
         cdef int n

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from netboot.iscsi.engine import Connection, Event
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.outlet import Outlet
+from netboot.iscsi.reading import SMALL_ROOM, Reading
 from netboot.iscsi.requests import Logout, Management
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT, Task
-from netboot.iscsi.spin import Spin
 from netboot.iscsi.target import Identity
 from netboot.iscsi.transfer import Broken, Filled
 from netboot.iscsi.wire import Function
@@ -42,10 +42,8 @@ LOW_WATER: Final = 1 << 20
 WAITING_LIMIT: Final = 512
 #: Buffers collected before they are sent although the chunk is not finished (IOV_MAX is 1024).
 GATHER: Final = 512
-#: Bytes that are read at a time from who sends many small requests in one breath, so that all
-#: others wait some 15 ms for it, and not 100; who sends data is read in chunks as large as there
-#: is room.
-SMALL_ROOM: Final = 64 << 10
+#: Answers and events of one breath from which on the next one is to be a small one; who sends
+#: data is read in chunks as large as there is room.
 MANY: Final = 256
 #: Seconds a connection may take to log in.
 LOGIN_TIMEOUT: Final = 30.0
@@ -61,14 +59,8 @@ GIVE_UP: Final = 150
 class House(Protocol):
     """What a connection needs of the portal it came in by."""
 
-    room: memoryview  #: the receive buffer of all connections
-    small: memoryview  #: its first SMALL_ROOM bytes
+    reading: Reading  #: what all connections are read by
     portals: tuple[Portal, ...]  #: all there are
-    spin: Spin  #: counts what comes
-
-    @property
-    def gate(self) -> "Gate | None":
-        """Reads for all sessions."""
 
     def entered(self, peer: "Peer") -> None:
         """A connection was opened."""
@@ -93,7 +85,7 @@ class Peer(Inlet, asyncio.BufferedProtocol):
     """One initiator's connection."""
 
     def __init__(self, house: House, portal: Portal, heard: bytes = b"") -> None:
-        super().__init__(house.spin, house.small)
+        super().__init__(house.reading.spin, house.reading.small)
         self._house = house
         self._gate: Gate | None = None  #: reads what comes; None: the loop does
         self.portal = portal
@@ -147,9 +139,9 @@ class Peer(Inlet, asyncio.BufferedProtocol):
         self._tags = set()  # the engine keeps the old one
         events = self.engine.receive(view, tags)
         if len(events) + len(self.engine.answers.out) > MANY:
-            self._room = self._house.small
+            self._room = self._house.reading.small
         elif nbytes == SMALL_ROOM:  # there is more
-            self._room = self._house.room
+            self._room = self._house.reading.room
         self._handle(events)
         self.send()
 
@@ -202,8 +194,8 @@ class Peer(Inlet, asyncio.BufferedProtocol):
         self.edge = edge
         if edge is not None:
             self._lane = edge.lane
-            self._gate = self._house.gate
-            self._nearby = edge.nearby(self, self._transport, self._outlet, self._tags)
+            self._gate = self._house.reading.gate
+            self._nearby = edge.nearby(self, self._outlet, self._tags)
         self._guard(lambda: self.engine.establish(tsih))
         self._read_on()
 

@@ -12,28 +12,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from netboot.iscsi.entering import Arrived
 from netboot.iscsi.open_targets import LINGER, OpenTargets, Target
 from netboot.iscsi.passing import AWAY, PASSED_ON, Alone, Others, give, take
-from netboot.iscsi.peer import SMALL_ROOM, Peer
+from netboot.iscsi.peer import Peer
+from netboot.iscsi.reading import Reading
 from netboot.iscsi.server import Attach, Edge
-from netboot.iscsi.spin import Spin
 from netboot.iscsi.target import displaced
 from netboot.iscsi.wire import LoginStatus
 from netboot.model import Admission, Counters, Knock, Portal, SessionLimits
 from netboot.sparing import Sparing
 
-try:
-    from netboot.iscsi.gate import Gate as Gate
-except ImportError:  # nobody built it here: the loop reads, a little slower
-    Gate = None  # type: ignore[assignment, misc]
-
 log = logging.getLogger(__name__)
 
-RECEIVE_BUFFER: Final = 512 << 10
 #: Connections that have not logged in yet, and discovery sessions, which anybody may have; the
 #: oldest gives way. More than a large lab that is switched on in one moment; of those that say
 #: nothing each takes some 25 KiB.
@@ -89,10 +82,7 @@ class Portals:
         linger: float = LINGER,
         others: Others | None = None,
     ) -> None:
-        self.room = memoryview(bytearray(RECEIVE_BUFFER))
-        self.small = self.room[:SMALL_ROOM]
-        self.spin = Spin(lambda look: asyncio.get_running_loop().call_soon(look), monotonic)
-        self._gate: Gate | None = None
+        self.reading = Reading()
         self.portals: tuple[Portal, ...] = ()
         self.limits = SessionLimits()
         self._admit = admit
@@ -137,9 +127,7 @@ class Portals:
         await asyncio.gather(*self._errands, return_exceptions=True)
         await _gone(self._connected, STOP_TIMEOUT)
         self._targets.dismiss()
-        if self._gate is not None and self._gate.fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._gate.fd)
-            self._gate.close()
+        self.reading.close()
 
     def listen_no_more(self) -> None:
         """Accept nobody; whoever has the same sockets does."""
@@ -180,14 +168,6 @@ class Portals:
         return self._targets.counters()
 
     # What connections call (``peer.House``).
-
-    @property
-    def gate(self) -> "Gate | None":
-        """Reads for all sessions, from the first one on."""
-        if self._gate is None and Gate is not None:
-            self._gate = Gate()
-            asyncio.get_running_loop().add_reader(self._gate.fd, self._gate.turn)
-        return self._gate
 
     def entered(self, peer: Peer) -> None:
         if len(self._outside) >= HALF_OPEN_LIMIT:

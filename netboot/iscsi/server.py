@@ -105,7 +105,7 @@ class Edge(Working):
         session, answers, sight = engine.session, engine.answers, disk.sight
         unit = views[lun].unit if lun in views else None
         return Nearby(
-            *(self, self.lane, engine, engine.tail, session, session.early, session.tasks),
+            *(self.lane, engine, engine.tail, session, session.early, session.tasks),
             *(answers, answers.chunk, views, views.get(lun), self._volumes, volume, volume.tasks),
             *(volume.tally, disk, sight, sight and sight.cells, sight and sight.image),
             *((unit, unit.blocks, unit.max_blocks) if unit is not None else ()),

@@ -20,6 +20,9 @@ BUSY: Final = 12e-6
 NEAR: Final = 100e-6
 #: Seconds from one to the next, at most, for which it goes on.
 WORTH: Final = 60e-6
+#: Seconds of one look, in which nothing else has its turn: as long as a machine takes for its next
+#: request at the least, and several times what a round of the loop costs.
+LOOK: Final = 25e-6
 #: Seconds until it is tried again when it was not worth it, and when one request alone was late:
 #: that happens whenever something else has the processor for a moment.
 PAUSE: Final = 0.05
@@ -35,6 +38,9 @@ class Spin:
     ) -> None:
         self.came = 0  #: requests so far; who counts one up calls ``consider`` when due
         self.awake = False  #: whether the loop is kept from sleeping
+        #: Waits so many seconds at most, reads what comes, and says from how many at once; until
+        #: somebody can, the loop's rounds are all there is to it.
+        self.look: Callable[[float], int] = lambda seconds: 0
         self._soon = soon
         self._clock = clock
         self._seen = 0  #: of those that came, at the last look
@@ -59,13 +65,18 @@ class Spin:
         """Once in each round of the loop, which does not sleep because of it."""
         if not self.awake:
             return
-        now, new = self._clock(), self.came - self._seen
-        if new == 1:
-            self._seen, self._last = self.came, now
-        elif new or now - self._last > NEAR:
-            self._stop(now + (PAUSE if new else HICCUP))
-            return
-        self._soon(self._look)
+        read = self.came - self._seen  # by the loop
+        found = self.look(LOOK)
+        now, self._seen = self._clock(), self.came
+        if read > 1 or found > 1:
+            self._stop(now + PAUSE)
+        elif read or found:
+            self._last = now
+            self._soon(self._look)
+        elif now - self._last > NEAR:
+            self._stop(now + HICCUP)
+        else:
+            self._soon(self._look)
 
     def _stop(self, not_before: float) -> None:
         self.awake = False

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import threading
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -117,6 +118,18 @@ def test_the_loop_has_its_turn_however_much_comes(rig: Rig) -> None:
         door.then = lambda door=door: door.theirs.send(b"x")  # type: ignore[misc]
         door.theirs.send(b"x")
     assert 2 <= rig.gate.turn() <= 66
+
+
+def test_a_look_waits_for_what_comes_and_no_longer_than_it_may(rig: Rig) -> None:
+    door, other = rig.door(), rig.door()
+    assert rig.gate.look(0.0) == rig.gate.look(1e-5) == 0
+    later = threading.Timer(0.05, door.theirs.send, [b"x"])  # while nobody else may run: it may
+    later.start()
+    assert rig.gate.look(30.0) == 1 and door.came == [b"x"]
+    later.join()
+    door.theirs.send(b"y")
+    other.theirs.send(b"z")
+    assert rig.gate.look(30.0) == 2 and (door.came[1:], other.came) == ([b"y"], [b"z"])
 
 
 def test_nobody_of_very_many_is_left_out(rig: Rig) -> None:

@@ -90,11 +90,12 @@ def test_a_session_names_what_a_read_of_it_touches() -> None:
     session = bench.session(*EAGER)
     found: Any = session.edge.nearby("more")
     engine, views = session.engine, session.edge.nexus.views
-    wanted: list[object] = [session.edge, session.edge.lane, engine, engine.session]
+    wanted: list[object] = [session.edge.lane, engine, engine.session]
     wanted += [engine.answers, views, views[0], views[0].unit]
     wanted += [bench.volume, bench.volume.tasks, bench.volume.tally, bench.volume.disk, "more"]
     for thing in wanted:
         assert any(thing is other for other in found.objects)
+    assert not any(thing is session.edge for thing in found.objects)  # the lane knows what to do
 
 
 @pytest.mark.usefixtures("noted")

@@ -19,10 +19,10 @@ from netboot.iscsi.peer import (
     GIVE_UP,
     GOODBYE,
     HIGH_WATER,
-    SMALL_ROOM,
     WAITING_LIMIT,
     Peer,
 )
+from netboot.iscsi.reading import SMALL_ROOM
 from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
 from netboot.iscsi.spin import EVERY, Spin
@@ -95,15 +95,12 @@ class House:
     """Keeps what it hears; a knock is answered by the test."""
 
     def __init__(self) -> None:
-        self.room = memoryview(bytearray(1 << 16))
-        self.spin = Spin(lambda look: None, lambda: 0.0)
-        self.gate: Any = None
+        self.reading: Any = SimpleNamespace(gate=None)
+        self.reading.room = memoryview(bytearray(8 * SMALL_ROOM))
+        self.reading.small = self.reading.room[:SMALL_ROOM]
+        self.reading.spin = Spin(lambda look: None, lambda: 0.0)
         self.portals = (PORTAL, Portal("fd00::1", 3260, 2))
         self.heard: list[tuple[Any, ...]] = []
-
-    @property
-    def small(self) -> memoryview:
-        return self.room[:SMALL_ROOM]
 
     def entered(self, peer: Peer) -> None:
         self.heard.append(("entered",))
@@ -490,7 +487,6 @@ def test_who_sends_much_is_read_in_large_chunks_and_who_asks_much_in_small_ones(
     play: Any,
 ) -> None:
     def scene(rig: Rig) -> None:
-        rig.house.room = memoryview(bytearray(8 * SMALL_ROOM))
         rig.enter()
         assert len(rig.peer.get_buffer(-1)) == SMALL_ROOM
         data = rig.initiator.request(0x00, word20=0xFFFFFFFF, data=bytes(SMALL_ROOM - 48))
@@ -556,7 +552,7 @@ def test_what_comes_is_counted_for_those_who_keep_the_loop_awake(play: Any) -> N
     def scene(rig: Rig) -> None:
         rig.enter()
         considered: list[int] = []
-        spin = rig.house.spin
+        spin = rig.house.reading.spin
         spin.consider = lambda: considered.append(spin.came)  # type: ignore[method-assign]
         before = spin.came
         for _ in range(2 * (EVERY + 1)):
@@ -621,7 +617,8 @@ def test_what_a_request_will_touch_is_known_when_the_session_begins(
         assert rig.peer._nearby is None  # nobody knows whose it is
         rig.enter()
         objects = rig.peer._nearby.objects  # type: ignore[union-attr]
-        assert rig.peer in objects and rig.transport in objects and rig.peer.engine in objects
+        assert rig.peer in objects and rig.peer._outlet in objects and rig.peer.engine in objects
+        assert rig.transport not in objects and rig.peer.edge not in objects  # not at the gate
 
     play(scene)
 
@@ -642,7 +639,7 @@ class Gate:
 
 def test_a_session_is_read_at_the_gate_and_a_login_by_the_loop(play: Any) -> None:
     def scene(rig: Rig) -> None:
-        gate = rig.house.gate = Gate()
+        gate = rig.house.reading.gate = Gate()
         rig.peer._fd = 7
         assert rig.transport.reading and not gate.read
         rig.enter()
@@ -660,7 +657,7 @@ def test_a_session_is_read_at_the_gate_and_a_login_by_the_loop(play: Any) -> Non
 @pytest.mark.parametrize("how", ["close", "hang_up"])
 def test_who_is_closed_is_not_read_any_more(play: Any, how: str) -> None:
     def scene(rig: Rig) -> None:
-        gate = rig.house.gate = Gate()
+        gate = rig.house.reading.gate = Gate()
         rig.enter()
         assert gate.read
         getattr(rig.peer, how)("enough")
@@ -675,7 +672,7 @@ def test_who_is_closed_is_not_read_any_more(play: Any, how: str) -> None:
 )
 def test_the_end_at_the_gate_is_seen_by_the_loop_and_told(play: Any, error: int, why: str) -> None:
     def scene(rig: Rig) -> None:
-        gate = rig.house.gate = Gate()
+        gate = rig.house.reading.gate = Gate()
         rig.enter()
         gate.remove(-1, rig.peer)
         rig.peer.over(error)
@@ -688,10 +685,10 @@ def test_the_end_at_the_gate_is_seen_by_the_loop_and_told(play: Any, error: int,
 
 def test_a_discovery_is_read_by_the_loop(play: Any) -> None:
     def scene(rig: Rig) -> None:
-        rig.house.gate = Gate()
+        rig.house.reading.gate = Gate()
         rig.say(rig.initiator.login(0x87, "InitiatorName=iqn.a", "SessionType=Discovery"))
         rig.peer.admit(Admission(0, "", ""))
         rig.peer.establish(None, 1)
-        assert rig.transport.reading and not rig.house.gate.read
+        assert rig.transport.reading and not rig.house.reading.gate.read
 
     play(scene)

@@ -139,7 +139,7 @@ def play(
     """Runs a scene against a portal, and stops the portal in the end."""
     run_loop, gate = request.param
     if not gate:  # as where nobody could build it
-        monkeypatch.setattr("netboot.iscsi.portal.Gate", None)
+        monkeypatch.setattr("netboot.iscsi.reading.Gate", None)
 
     def run(scene: Scene, portals: Sequence[Portal] = (Portal("127.0.0.1", 0),)) -> House:
         async def main() -> House:
@@ -183,21 +183,17 @@ def test_a_session_from_login_to_logout(play: Any) -> None:
 
 def test_sessions_are_read_at_one_gate_until_the_end(play: Any) -> None:
     async def scene(house: House) -> None:
-        assert house.portal._gate is None  # nobody is there yet
         for number in (1, 2):
             client = house.client(b"\x00\x02\x3d\0\0%c" % number)
             assert await client.login(house.port) == 0
             await client.ready()
             assert (await client.say(client.initiator.read(0, 1))).opcode == 0x25
-            gates.add(house.portal.gate)
-        if None not in gates:
-            assert house.portal.gate.fd >= 0
+            gates.add(house.portal.reading.gate)
 
     gates: set[Any] = set()
-    house = play(scene)
+    play(scene)
     (gate,) = gates
-    assert (gate is None) is (module.Gate is None)
-    assert gate is None or (gate.fd == -1 and house.portal._gate is gate)
+    assert gate is None or gate.fd == -1
 
 
 def test_discovery_on_the_same_portal(play: Any) -> None:

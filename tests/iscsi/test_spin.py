@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netboot.iscsi.spin import BUSY, EVERY, HICCUP, NEAR, PAUSE, WORTH, Spin
+from netboot.iscsi.spin import BUSY, EVERY, HICCUP, LOOK, NEAR, PAUSE, WORTH, Spin
 
 
 class Loop:
@@ -13,6 +13,7 @@ class Loop:
     def __init__(self) -> None:
         self.now = 100.0
         self.put_off: list[Callable[[], None]] = []
+        self.looks: list[float] = []
         self.spin = Spin(self.put_off.append, lambda: self.now)
 
     def round(self, new: int = 0, passes: float = 1e-6) -> bool:
@@ -26,6 +27,20 @@ class Loop:
         for function in due:
             function()
         return bool(self.put_off)
+
+    def found(self, number: int, passes: float = 1e-6) -> bool:
+        """One round more, in whose look ``number`` are found."""
+
+        def look(seconds: float) -> int:
+            self.looks.append(seconds)
+            self.now += passes
+            self.spin.came += number
+            return number
+
+        self.spin.look, before = look, self.spin.look
+        awake = self.round(0)
+        self.spin.look = before
+        return awake
 
     def requests(self, number: int, pace: float) -> bool:
         """So many, each in a round of its own."""
@@ -65,6 +80,35 @@ def test_it_goes_on_while_the_next_one_is_soon_here(loop: Loop) -> None:
     awake(loop)
     for _ in range(200):
         assert loop.round(0, 10e-6) and loop.round(1, 10e-6)
+
+
+def test_a_look_finds_it_sooner_than_the_next_round(loop: Loop) -> None:
+    awake(loop)
+    for _ in range(200):
+        assert loop.found(1, LOOK * 0.8)
+    assert loop.looks == [LOOK] * 200
+
+
+def test_one_found_by_a_look_and_one_by_the_loop_came_after_one_another(loop: Loop) -> None:
+    awake(loop)
+    for _ in range(10):
+        assert loop.found(1, 10e-6) and loop.round(1, 10e-6)
+
+
+def test_it_ends_when_a_look_finds_several_at_once(loop: Loop) -> None:
+    awake(loop)
+    assert not loop.found(2)
+    assert not loop.spin.awake
+    loop.now += PAUSE * 0.9
+    assert not loop.requests(2 * (EVERY + 1), 50e-6)
+
+
+def test_looks_that_find_nothing_are_no_reason_to_go_on(loop: Loop) -> None:
+    awake(loop)
+    rounds = 0
+    while loop.found(0, LOOK):
+        rounds += 1
+    assert 0 < rounds <= NEAR / LOOK
 
 
 def test_it_ends_when_nothing_comes(loop: Loop) -> None:
