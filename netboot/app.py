@@ -164,6 +164,7 @@ class Service:
         )
         await self._open(ControlServer(state, self._errands.handlers()))
         if site.dhcp_mode is not DhcpMode.OFF:
+            self._store.prepare()
             await self._open(
                 DhcpServer(
                     self._engine,

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine,
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from netboot.errors import ConfigError, NetbootError
-from netboot.state import schema
+from netboot.state import schema, wal
 
 #: Seconds that a writer waits for another process's transaction.
 BUSY = 10.0
@@ -29,6 +29,8 @@ BUSY = 10.0
 _TRIES = 500
 #: What SQLite keeps beside its file; it gives a new one the mode of the file itself.
 _BESIDE = ("", "-wal", "-shm")
+#: Databases that are none.
+_NO_FILE = (None, "", ":memory:")
 
 
 class Database:
@@ -38,6 +40,7 @@ class Database:
         self._swift: PoolProxiedConnection | None = None
         self._cursor: Any = None  #: of that connection
         self._swift_lock = threading.Lock()
+        self._carrier = wal.Carrier(self._carry)
         try:
             self._engine = _engine(url)
             _keep_to_ourselves(self._engine)
@@ -48,9 +51,15 @@ class Database:
 
     def close(self) -> None:
         """Give back all connections. Twice is harmless."""
+        self._carrier.close()
         with self._swift_lock:
             self._let_go()
         self._engine.dispose()
+
+    def prepare(self) -> None:
+        """For what machines will wait for: so the first does not wait longer than others."""
+        with self._swiftly():
+            pass
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -71,10 +80,7 @@ class Database:
         sqlite = dialect.name == "sqlite"
         with self._swift_lock:
             try:
-                if self._swift is None:
-                    self._swift = self._engine.raw_connection()
-                    self._cursor = self._swift.cursor()
-                cursor = self._cursor
+                cursor = self._cursor or self._prepare()
                 if sqlite:
                     cursor.execute("BEGIN IMMEDIATE")
 
@@ -85,14 +91,32 @@ class Database:
                 yield execute
                 if sqlite:
                     cursor.execute("COMMIT")  # the driver's commit() parses it each time
+                    self._carrier.committed()
                 else:
-                    self._swift.commit()
+                    cursor.connection.commit()
             except BaseException as error:
                 self._let_go()
                 if isinstance(error, driver.Error):
                     text = f"the database {self._engine.url}: {error}"
                     raise NetbootError(text) from error
                 raise
+
+    def _prepare(self) -> Any:
+        """The cursor that is kept; nothing that others could do instead is done at a commit."""
+        self._swift = self._engine.raw_connection()
+        self._cursor = cursor = self._swift.cursor()
+        path = self._engine.url.database
+        if self._engine.dialect.name == "sqlite" and path not in _NO_FILE:
+            assert path is not None
+            cursor.execute(f"PRAGMA wal_autocheckpoint = {wal.AT_LAST}")
+            cursor.execute("BEGIN IMMEDIATE")
+            wal.reserve(path)
+            cursor.execute("COMMIT")
+        return cursor
+
+    def _carry(self) -> None:
+        with contextlib.closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
     def _let_go(self) -> None:
         """Of the connection that is kept, with what was not committed: the next one is sound."""
@@ -117,7 +141,7 @@ def _engine(url: str) -> Engine:
 
 def _keep_to_ourselves(engine: Engine) -> None:
     """An SQLite file is its owner's alone from its first byte on: leases, and secrets of CHAP."""
-    if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
+    if engine.dialect.name != "sqlite" or engine.url.database in _NO_FILE:
         return
     assert engine.url.database is not None
     with contextlib.suppress(OSError):  # it is there, or SQLite will say why it cannot be

@@ -184,6 +184,7 @@ def _server(service: str, own: Path, files: Path) -> Any:
         unknown_profile="workstation",
     )
     store = Store(f"sqlite:///{own}/netboot.sqlite")
+    store.prepare()
     engine = Engine(
         site, POOL, LEASE, lambda client: plan(client, site), leases=store.leases(), probe=False
     )
