@@ -17,7 +17,12 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from netboot.tftp.ready import Ready
-from netboot.tftp.roll import Name, Roll
+from netboot.tftp.roll import Name
+
+try:
+    from netboot.tftp.rollcall import Roll
+except ImportError:  # nobody built it here: the same rules as Python
+    from netboot.tftp.roll import Roll
 
 Member = TypeVar("Member")
 
@@ -51,9 +56,13 @@ class Crowd(Generic[Member]):
         self._next: asyncio.Handle | None = None
         loop.add_reader(self._epoll.fileno(), self._ready)
 
+    def ready(self) -> Ready:
+        """What a member can be answered from."""
+        return self._roll.ready()
+
     def add(self, sock: socket.socket, member: Member, ready: Ready) -> None:
         """From now on ``sock`` is listened to."""
-        name = self._names[sock.fileno()] = Name(sock, member, ready, CREDIT)
+        name = self._names[sock.fileno()] = self._roll.name(sock, member, ready, CREDIT)
         self._roll.add(name)
         self._soon()
 

@@ -114,8 +114,10 @@ class Transfer:
         "resent",
     )
 
-    def __init__(self, read: Read, terms: Terms, shelf: Shelf | None = None) -> None:
-        self.ready = Ready()
+    def __init__(
+        self, read: Read, terms: Terms, shelf: Shelf | None = None, ready: Ready | None = None
+    ) -> None:
+        self.ready = ready if ready is not None else Ready()
         self._read = read
         self._shelf = shelf
         self._terms = terms

@@ -4,6 +4,9 @@ In lock-step a client says one thing all the time: the ACK of the block that it 
 answer is then a packet that lies ready, and how far the client has got is a number. ``Ready``
 keeps both apart from all else that a transfer knows, which follows when somebody asks for it.
 Pure, like the engine; it answers what the engine would, byte for byte, or leaves it to the engine.
+
+Where there was a compiler at the installation, ``Ready`` in ``rollcall.pyx`` stands in for the
+one in this module. A change here is a change there.
 """
 
 from netboot.tftp.wire import Opcode

@@ -5,6 +5,9 @@ comes. Then ``epoll`` helps nobody: the kernel would keep a list of who is ready
 of each ACK would pay for that and for waking us. So each socket is simply read; the one ACK that
 is expected is answered with a packet that is ``Ready``, all else is handed on. Who has
 had nothing for ``PATIENCE`` calls is off the roll. Never waits, knows nothing of the protocol.
+
+Where there was a compiler at the installation, ``rollcall.pyx`` stands in for this: the same in
+C's terms. A change here is a change there.
 """
 
 import socket
@@ -65,6 +68,21 @@ class Roll(Generic[Member]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @staticmethod
+    def ready() -> Ready:
+        """What a name can be answered from."""
+        return Ready()
+
+    @staticmethod
+    def name(
+        sock: socket.socket,
+        member: Member,
+        ready: Ready,
+        credit: int,
+    ) -> Name[Member]:
+        """A name for ``add`` and ``ask``."""
+        return Name(sock, member, ready, credit)
 
     def add(self, name: Name[Member]) -> None:
         """Call it from now on."""

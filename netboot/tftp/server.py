@@ -225,7 +225,7 @@ class TftpServer:
         terms, shelf = moment.negotiate(session.request, limits), None
         if session.request.mode == "octet" and terms.window == 1:
             shelf = self._shelves.setdefault((*session.file.identity, terms.blksize), Shelf())
-        session.transfer = Transfer(read, terms, shelf)
+        session.transfer = Transfer(read, terms, shelf, self._crowd.ready())
         if self._single_port and self._door is not None:
             session.sock.close()
             session.sock = self._door

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from netboot.tftp import crowd, roll, rollcall
 from netboot.tftp.server import TftpCounters, TftpServer
 
 pytestmark = pytest.mark.interop
+
+
+@pytest.fixture(params=[roll.Roll, rollcall.Roll], ids=["python", "compiled"], autouse=True)
+def used(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roll that a server calls."""
+    monkeypatch.setattr(crowd, "Roll", request.param)
 
 
 #: Not a multiple of any block size below; the second is one of 512 and of 1024.

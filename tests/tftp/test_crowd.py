@@ -10,8 +10,9 @@ import uvloop
 
 from netboot.tftp import crowd as module
 from netboot.tftp.crowd import CREDIT, LOOK, SHARE, TURN, Crowd
-from netboot.tftp.ready import Ready
 from netboot.tftp.roll import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("used")
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -102,7 +103,7 @@ def test_everybody_is_heard(
 
         crowd = crowd_of(asyncio.get_running_loop(), hear, asyncio.get_running_loop().time)
         for number, (ours, _) in enumerate(pairs):
-            crowd.add(ours, number, Ready())
+            crowd.add(ours, number, crowd.ready())
         for round_ in range(100):
             for _, theirs in pairs:
                 theirs.send(bytes([round_]))
@@ -128,7 +129,7 @@ def test_an_answer_that_comes_at_once_is_heard_in_the_same_turn(pairs: list[Pair
 
     loop = FakeLoop()
     crowd = crowd_of(loop, hear)
-    crowd.add(ours, 0, Ready())
+    crowd.add(ours, 0, crowd.ready())
     theirs.send(b"first")
     soon, loop.soon = loop.soon, None
     assert soon is not None
@@ -151,7 +152,7 @@ def test_the_loop_has_its_turn_back_however_much_comes(pairs: list[Pair], member
     loop, clock = FakeLoop(), Clock(LOOK / 10)
     crowd = crowd_of(loop, hear, clock)
     for number in range(members):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
         pairs[number][1].send(b"first")
     for _ in range(5):
         before, begun = heard, clock.now
@@ -169,7 +170,7 @@ def test_who_has_nothing_for_a_while_is_told_of_by_the_set(pairs: list[Pair]) ->
     loop = FakeLoop()
     crowd = crowd_of(loop, lambda number, data, now: heard.append(number), Clock(LOOK))
     for number in range(3):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
     loop.run()
     assert not crowd._roll and loop.soon is None
     pairs[1][1].send(b"x")
@@ -195,7 +196,7 @@ def test_the_others_are_not_forgotten_while_one_is_heard_all_the_time(pairs: lis
     loop = FakeLoop()
     crowd = crowd_of(loop, hear)
     for number in (0, 1):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
     loop.run()
     pairs[0][1].send(b"first")
     loop.ready()
@@ -216,7 +217,7 @@ def test_a_member_that_ends_leaves_nothing_behind(pairs: list[Pair]) -> None:
     loop = FakeLoop()
     crowd = crowd_of(loop, hear)
     for _ in range(2):
-        crowd.add(pairs[0][0], 0, Ready())  # the second time the same descriptor, anew
+        crowd.add(pairs[0][0], 0, crowd.ready())  # the second time the same descriptor, anew
         pairs[0][1].send(b"first")
         loop.run()
         assert heard == [0, 0]
@@ -227,7 +228,7 @@ def test_a_member_that_ends_leaves_nothing_behind(pairs: list[Pair]) -> None:
                 pairs[0][0].recv(10)
             except BlockingIOError:
                 break
-    crowd.add(pairs[1][0], 1, Ready())
+    crowd.add(pairs[1][0], 1, crowd.ready())
     loop.run()
     crowd.remove(pairs[1][0])  # from the set
     pairs[1][1].send(b"x")
@@ -240,7 +241,7 @@ def test_who_never_answers_soon_is_not_looked_for_any_more(pairs: list[Pair]) ->
     ours, theirs = pairs[0]
     loop, heard = FakeLoop(), []
     crowd = crowd_of(loop, lambda number, data, now: heard.append(data), Clock(LOOK))
-    crowd.add(ours, 0, Ready())
+    crowd.add(ours, 0, crowd.ready())
 
     def turns() -> bool:
         theirs.send(b"x")
@@ -252,7 +253,7 @@ def test_who_never_answers_soon_is_not_looked_for_any_more(pairs: list[Pair]) ->
     loop.run()  # the first time in vain
     assert [turns() for _ in range(CREDIT + 1)] == [*[True] * (CREDIT - 1), False, False]
     assert len(heard) == CREDIT + 1
-    crowd.add(pairs[1][0], 1, Ready())
+    crowd.add(pairs[1][0], 1, crowd.ready())
     assert len(crowd._roll) == 1, "somebody new is"
     crowd.close()
 
@@ -266,7 +267,7 @@ def test_who_answers_soon_gets_its_credit_back(pairs: list[Pair]) -> None:
             pairs[0][1].send(b"more")
 
     crowd = crowd_of(loop, hear)
-    crowd.add(pairs[0][0], 0, Ready())
+    crowd.add(pairs[0][0], 0, crowd.ready())
     for _ in range(3 * CREDIT):
         pairs[0][1].send(b"x")
         loop.ready()
@@ -287,7 +288,7 @@ def test_who_was_ended_by_a_neighbours_packet_is_not_heard(pairs: list[Pair]) ->
     loop = FakeLoop()
     crowd = crowd_of(loop, hear)
     for number in (0, 1):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
         pairs[number][1].send(b"x")
     loop.run()
     assert len(heard) == 1
@@ -308,7 +309,7 @@ def test_who_was_ended_while_on_its_way_to_the_set_stays_out_of_it(pairs: list[P
 
     crowd = crowd_of(loop, hear)
     for number in (0, 1):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
     pairs[1][1].send(b"x")
     loop.run()
     assert ends == [1]
@@ -329,7 +330,7 @@ def test_after_a_fault_of_ours_the_others_are_heard_all_the_same(pairs: list[Pai
     loop = FakeLoop()
     crowd = crowd_of(loop, hear)
     for number in range(3):
-        crowd.add(pairs[number][0], number, Ready())
+        crowd.add(pairs[number][0], number, crowd.ready())
         pairs[number][1].send(b"bad" if number == 0 else b"good")
     with pytest.raises(ZeroDivisionError):
         loop.run()
@@ -345,7 +346,7 @@ def test_a_client_on_this_very_processor_gets_it_when_nobody_has_anything(
     monkeypatch.setattr(module.os, "sched_yield", lambda: yielded.append(1))
     loop = FakeLoop()
     crowd = crowd_of(loop, lambda *heard: None)
-    crowd.add(pairs[0][0], 0, Ready())
+    crowd.add(pairs[0][0], 0, crowd.ready())
     loop.run()
     assert len(yielded) == PATIENCE + 1
     crowd.close()

@@ -14,17 +14,21 @@ from hypothesis import strategies as st
 from netboot.tftp import wire
 from netboot.tftp.engine import AHEAD, RETRIES, Outcome, Packet, Transfer, admit
 from netboot.tftp.options import Limits, Terms, negotiate
-from netboot.tftp.ready import PIECES, Shelf
+from netboot.tftp.ready import PIECES, Ready, Shelf
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, OptionAck, Request
+from tests.tftp.conftest import READIES
+
+each = pytest.mark.parametrize("make", READIES.values(), ids=READIES)
+Make = Callable[[], Ready]
 
 
 def source(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def transfer(data: bytes, **options: int) -> Transfer:
+def transfer(data: bytes, ready: Ready | None = None, **options: int) -> Transfer:
     asked = {name: str(value) for name, value in options.items()}
-    return Transfer(source(data), negotiate(asked, Limits(size=len(data))))
+    return Transfer(source(data), negotiate(asked, Limits(size=len(data))), ready=ready)
 
 
 def seen(packets: Iterable[Packet]) -> list[wire.Packet]:
@@ -321,9 +325,9 @@ def test_a_file_that_is_known_to_its_end_is_not_done_before_its_last_block_was_s
     assert (run.outcome, run.delivered) == (Outcome.FAILED, 512)
 
 
-def pair(data: bytes, **options: int) -> tuple[Transfer, Transfer]:
+def pair(data: bytes, make: Make, **options: int) -> tuple[Transfer, Transfer]:
     """The same transfer twice: one that will take the short cut where it can, one that never."""
-    both = transfer(data, **options), transfer(data, **options)
+    both = transfer(data, make(), **options), transfer(data, **options)
     assert both[0].start(0) == both[1].start(0)
     return both
 
@@ -349,8 +353,8 @@ def same(short: Transfer, long: Transfer, said: bytes | int, now: float) -> None
 
 
 @functools.cache
-def near_the_roll_over() -> tuple[Transfer, Transfer]:
-    short, long = pair(random.Random(4).randbytes(8 * 65560 + 3), blksize=8)
+def near_the_roll_over(make: Make) -> tuple[Transfer, Transfer]:
+    short, long = pair(random.Random(4).randbytes(8 * 65560 + 3), make, blksize=8)
     for block in range(65520):
         same(short, long, ack(block), 0)
     return short, long
@@ -367,16 +371,17 @@ SAID = st.one_of(
 )
 
 
+@each
 @settings(deadline=None)
 @given(
     steps=st.lists(SAID, max_size=90),
     kind=st.sampled_from(["plain", "options", "large", "whole blocks", "roll-over"]),
 )
 def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
-    steps: list[tuple[str, float | bytes]], kind: str
+    make: Make, steps: list[tuple[str, float | bytes]], kind: str
 ) -> None:
     if kind == "roll-over":
-        short, long = copy.deepcopy(near_the_roll_over())
+        short, long = copy.deepcopy(near_the_roll_over(make))
     else:
         size, asked = {
             "plain": (512 * 50 + 7, {}),
@@ -384,7 +389,7 @@ def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
             "large": (AHEAD * 5, {"blksize": AHEAD}),
             "whole blocks": (512 * 32, {"tsize": 0}),
         }[kind]
-        short, long = pair(random.Random(size).randbytes(size), **asked)
+        short, long = pair(random.Random(size).randbytes(size), make, **asked)
     now = 0.0
     for what, much in steps:
         said: bytes | int
@@ -403,9 +408,10 @@ def test_the_short_cut_answers_byte_for_byte_like_the_long_way(
         now += 0.01
 
 
-def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays() -> None:
+@each
+def test_the_short_cut_over_two_roll_overs_with_losses_doubles_and_delays(make: Make) -> None:
     dice = random.Random(5)
-    short, long = pair(dice.randbytes(8 * (65536 * 2 + 9)), blksize=8)
+    short, long = pair(dice.randbytes(8 * (65536 * 2 + 9)), make, blksize=8)
     same(short, long, ack(0), 0)
     block, now = 1, 0.0
     while long.outcome is None:

@@ -4,13 +4,19 @@ That the answers are the engine's, byte for byte, is ``test_engine``'s.
 """
 
 import copy
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from netboot.tftp import wire
 from netboot.tftp.ready import PIECES, Ready, Shelf
 from netboot.tftp.wire import Ack, Data
+from tests.tftp.conftest import READIES
+
+each = pytest.mark.parametrize("make", READIES.values(), ids=READIES)
+Make = Callable[[], Ready]
 
 
 def ack(block: int) -> bytes:
@@ -21,8 +27,9 @@ def piece(first: int, count: int) -> tuple[bytes, ...]:
     return tuple(wire.encode(Data(block & 0xFFFF, b"x")) for block in range(first, first + count))
 
 
-def test_each_expected_ack_has_the_next_packet_until_there_is_none() -> None:
-    ready, packets = Ready(), piece(1, 4)
+@each
+def test_each_expected_ack_has_the_next_packet_until_there_is_none(make: Make) -> None:
+    ready, packets = make(), piece(1, 4)
     ready.load(packets, 1)
     for block in (1, 2, 3):
         assert ready.answer(ack(block), float(block)) is packets[block]
@@ -32,8 +39,9 @@ def test_each_expected_ack_has_the_next_packet_until_there_is_none() -> None:
     assert ready.heard == 3.0
 
 
-def test_it_goes_on_wherever_it_was_loaded() -> None:
-    ready, packets = Ready(), piece(7, 4)
+@each
+def test_it_goes_on_wherever_it_was_loaded(make: Make) -> None:
+    ready, packets = make(), piece(7, 4)
     ready.load(packets, 3)
     assert ready.answer(ack(9), 0) is packets[3]
     ready.load(packets, 2)
@@ -44,14 +52,16 @@ def test_it_goes_on_wherever_it_was_loaded() -> None:
     assert ready.taken() == 2
 
 
-def test_block_numbers_begin_again_at_0() -> None:
-    ready, packets = Ready(), piece(65534, 5)
+@each
+def test_block_numbers_begin_again_at_0(make: Make) -> None:
+    ready, packets = make(), piece(65534, 5)
     ready.load(packets, 1)
     assert [ready.answer(ack(block), 0) for block in range(65534, 65538)] == list(packets[1:])
 
 
-def test_nothing_is_answered_before_it_is_loaded_or_after_it_was_stopped() -> None:
-    ready = Ready()
+@each
+def test_nothing_is_answered_before_it_is_loaded_or_after_it_was_stopped(make: Make) -> None:
+    ready = make()
     assert (ready.answer(ack(0), 0), ready.answer(b"", 0), ready.taken()) == (None, None, 0)
     ready.load(piece(1, 3), 1)
     ready.stop()
@@ -60,17 +70,19 @@ def test_nothing_is_answered_before_it_is_loaded_or_after_it_was_stopped() -> No
     assert ready.answer(ack(1), 0) is not None
 
 
+@each
 @given(data=st.binary(max_size=6), block=st.integers(0, 65535))
-def test_only_the_very_bytes_of_the_ack_are_answered(data: bytes, block: int) -> None:
-    ready, packets = Ready(), piece(block, 2)
+def test_only_the_very_bytes_of_the_ack_are_answered(make: Make, data: bytes, block: int) -> None:
+    ready, packets = make(), piece(block, 2)
     ready.load(packets, 1)
     for said in (data, ack(block) + data[:1] + b"\0", ack(block)[:3], b"\0\4" + data):
         assert (ready.answer(said, 0) is None) == (said != ack(block))
         ready.load(packets, 1)
 
 
-def test_a_copy_goes_its_own_way() -> None:
-    ready, packets = Ready(), piece(1, 4)
+@each
+def test_a_copy_goes_its_own_way(make: Make) -> None:
+    ready, packets = make(), piece(1, 4)
     ready.load(packets, 1)
     ready.answer(ack(1), 1.5)
     other = copy.deepcopy(ready)

@@ -3,11 +3,11 @@
 import errno
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from netboot.tftp import wire
-from netboot.tftp.ready import Ready
+from netboot.tftp import rollcall, wire
 from netboot.tftp.roll import LARGEST_ANSWER, PATIENCE, Name, Roll
 from netboot.tftp.wire import Ack, Data
 
@@ -22,8 +22,8 @@ def ack(block: int) -> bytes:
 class Room:
     """A roll of some sockets, and what it told of them."""
 
-    def __init__(self) -> None:
-        self.roll: Roll[int] = Roll(self.hear, self.unreachable, self.unsent)
+    def __init__(self, kind: type[Roll[int]]) -> None:
+        self.roll = kind(self.hear, self.unreachable, self.unsent)
         self.pairs = []
         self.names: list[Name[int]] = []
         self.told: list[object] = []
@@ -32,10 +32,10 @@ class Room:
             ours, theirs = socket.socketpair(type=socket.SOCK_DGRAM)
             ours.setblocking(False)
             theirs.setblocking(False)
-            ready = Ready()
+            ready = self.roll.ready()
             ready.load(PACKETS, 1)
             self.pairs.append((ours, theirs))
-            self.names.append(Name(ours, number, ready, 3))
+            self.names.append(self.roll.name(ours, number, ready, 3))
 
     def hear(self, member: int, data: bytes, now: float) -> None:
         self.told.append((member, data, now))
@@ -60,14 +60,18 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
-    room = Room()
+def room(used: type[Roll[Any]]) -> Iterator[Room]:
+    room = Room(used)
     for name in room.names:
         room.roll.add(name)
     yield room
     for pair in room.pairs:
         for sock in pair:
             sock.close()
+
+
+def test_the_compiled_roll_is_compiled() -> None:
+    assert rollcall.Roll is not Roll and rollcall.__file__.endswith(".so")
 
 
 def test_what_is_expected_is_answered_and_all_else_is_handed_on(room: Room) -> None:
@@ -153,18 +157,16 @@ def test_what_the_kernel_does_not_take_is_told(room: Room) -> None:
     assert code == errno.ECONNREFUSED  # type: ignore[has-type]
 
 
-def test_an_error_that_waits_for_us_is_told_and_is_no_datagram() -> None:
+def test_an_error_that_waits_for_us_is_told_and_is_no_datagram(used: type[Roll[Any]]) -> None:
     told: list[object] = []
-    roll: Roll[str] = Roll(
-        lambda *heard: told.append(heard), told.append, lambda *sent: told.append(sent)
-    )
+    roll = used(lambda *heard: told.append(heard), told.append, lambda *sent: told.append(sent))
     with socket.socket(type=socket.SOCK_DGRAM) as free, socket.socket(type=socket.SOCK_DGRAM) as us:
         free.bind(("127.0.0.1", 0))
         us.setblocking(False)
         us.connect(free.getsockname())
         free.close()
         us.send(b"anybody?")
-        name = Name(us, "gone", Ready(), 0)
+        name = roll.name(us, "gone", roll.ready(), 0)
         roll.add(name)
         assert roll.call(0, 1) == (0, [])
         assert told == ["gone"]

@@ -18,6 +18,8 @@ from netboot.tftp.link import send_segmented
 from netboot.tftp.server import TftpEvent, TftpServer
 from netboot.tftp.wire import Ack, Data, Error, ErrorCode, Opcode, OptionAck, Request
 
+pytestmark = pytest.mark.usefixtures("used")
+
 BIG = bytes(range(256)) * 400 + b"end"
 
 
