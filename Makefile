@@ -42,7 +42,7 @@ bench: setup-test ## the data path beside tgt and the limit of the sockets; writ
 	@$(BIN)/python -m tests.bench.bench_data $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-boot: setup-test ## the same boot with dnsmasq + tgt and with us, in turn
-	@$(BIN)/python tests/bench/bench_boot.py
+	@$(BIN)/python -m tests.bench.bench_boot
 
 bench-net: setup-test ## DHCP, TFTP and HTTP beside dnsmasq, Kea, tftpd-hpa and nginx; ROUNDS=n
 	@$(BIN)/python -m tests.bench.bench_net $(if $(ROUNDS),--rounds $(ROUNDS))
@@ -54,11 +54,11 @@ conformance: setup-test ## libiscsi's suite against us and against tgt; writes d
 	@$(BIN)/python -m tests.conformance.conformance
 
 crashtest: setup-test ## 10,000 simulated power cuts under a disk; SEED=n for others
-	@$(BIN)/python tests/crash/crashtest.py $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.crash.crashtest $(if $(SEED),--seed $(SEED))
 
 KILLS := 20
 killtest: setup-test ## KILLS=n kills of each of our processes under a guest that writes; SEED=n
-	@$(BIN)/python tests/kill/killtest.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.kill.killtest --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 SECONDS := 60
 # Where atheris has no build for this Python or machine, our own mutations do without it.

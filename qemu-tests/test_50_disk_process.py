@@ -6,16 +6,13 @@ of `make killtest`, whose judges they share.
 """
 
 import asyncio
-import sys
 from pathlib import Path
 
 from netboot.lab.run import Lab
 from netboot.lab.service import Settings
 from netboot.model import Version
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "kill"))
-from killtest import ONE, scenario
-from records import Kind, plan
+from tests.kill.killtest import ONE, scenario
+from tests.kill.records import Kind, plan
 
 
 def test_guests_go_on_when_our_processes_die(version: Version, tmp_path: Path) -> None:

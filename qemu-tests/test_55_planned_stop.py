@@ -6,15 +6,12 @@ it. The judges are those of `make killtest`.
 """
 
 import asyncio
-import sys
 from pathlib import Path
 
 from netboot.lab.run import Lab
 from netboot.lab.service import Settings
 from netboot.model import Version
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "kill"))
-from killtest import ONE, Killing, Watch
+from tests.kill.killtest import ONE, Killing, Watch
 
 STOPS = 2
 ASKED = "Target requests logout within 3 seconds"

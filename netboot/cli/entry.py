@@ -89,5 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds like an interrupt does, so that nothing half-made stays."""
+    """SIGTERM unwinds like an interrupt does, so that nothing half-made stays.
+
+    Once: a second one, as from who ends a whole process group, would meet it half unwound.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signal.SIGTERM)

@@ -7,8 +7,10 @@ root it also takes a user namespace, where it is root over its own network only.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from netboot.errors import LabError
 
 MARK = "NETBOOT_LAB_NAMESPACE"
 BRIDGE = "br0"
+#: Seconds in which a child that was told to end cleans up.
+PATIENCE = 60.0
 
 
 def inside() -> bool:
@@ -35,18 +39,76 @@ def reenter(arguments: Sequence[str]) -> int:
     """Run ``netboot ARGUMENTS`` inside new namespaces; its exit code.
 
     Ctrl-C reaches the child by the terminal; we only wait, so that it can clean up and say
-    what it has to say.
+    what it has to say (``run``).
     """
     if shutil.which("unshare") is None:
         raise LabError("the lab needs `unshare`: apt-get install util-linux")
     child = [sys.executable, "-m", "netboot", *arguments]
-    command = unshare(child, root=os.geteuid() == 0)
-    process = subprocess.Popen(command, env={**os.environ, MARK: "1"})
+    return run(child).returncode
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    mark: str = MARK,
+    wrapper: Sequence[str] = (),
+    stdout: int | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``argv`` in new namespaces, ``mark`` in its environment; what it wrote, if piped.
+
+    A KeyboardInterrupt is only waited out: the terminal has told the child, too. Whatever else
+    ends us (SystemExit of a SIGTERM, TimeoutExpired) ends the child before, by SIGTERM, so that
+    it cleans up: ``unshare`` itself ignores that one, and SIGKILL would leave files behind.
+    """
+    command = wrapper or unshare((), root=os.geteuid() == 0)
+    process = subprocess.Popen(
+        [*command, *argv],
+        env={**os.environ, mark: "1"},
+        stdout=stdout,
+        cwd=cwd,
+        text=True,
+    )
     while True:
         try:
-            return process.wait()
+            said, _ = process.communicate(timeout=timeout)
         except KeyboardInterrupt:
             continue
+        except BaseException:
+            _end(process)
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, said)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Have the first process of the namespaces end in order, within ``PATIENCE``."""
+    until = time.monotonic() + PATIENCE
+    told = False
+    while process.poll() is None and time.monotonic() < until:
+        told = told or _tell(process.pid)
+        time.sleep(0.05)
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def _tell(parent: int) -> bool:
+    """SIGTERM to the child of ``parent``; False while there is none, or it is not ready to hear.
+
+    The first process of a PID namespace never gets a signal that it has no handler for.
+    """
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for child in map(int, children):
+            status = Path(f"/proc/{child}/status").read_text()
+            caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+            if caught >> signal.SIGTERM - 1 & 1:
+                os.kill(child, signal.SIGTERM)
+                return True
+    except (OSError, IndexError):
+        pass  # it has just ended
+    return False
 
 
 def check() -> None:

@@ -1,7 +1,7 @@
 """The same machine boots the same image with dnsmasq + tgt and with us, in turn.
 
     make bench-boot            one BIOS machine, two rounds
-    bench_boot.py --rounds 3 --firmware uefi
+    python -m tests.bench.bench_boot --rounds 3 --firmware uefi
 
 Wall time from power on to the guest's own word that it is up. Each boot has namespaces, a state
 and a disk of its own, the golden image in the page cache. Exit 0 when the median of ours is at
@@ -9,9 +9,7 @@ most that of theirs.
 """
 
 import argparse
-import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,10 +21,10 @@ from netboot.lab import namespace
 from netboot.lab.machine import Firmware, Machine
 from netboot.lab.run import Lab, borrow, scratch
 from netboot.lab.service import Settings
+from tests import ending
+from tests.bench.rival import Rival
 
-sys.path.insert(0, str(Path(__file__).parent))
-from rival import Rival
-
+ROOT = Path(__file__).parents[2]
 SIDES = ("dnsmasq + tgt", "netboot")
 BAR = 1.0
 PATIENCE = 240.0
@@ -48,15 +46,10 @@ async def once(side: str, image: str, library: Path, firmware: Firmware, routed:
 
 def apart(side: str, arguments: argparse.Namespace) -> float:
     """The same in a child with namespaces of its own."""
-    words = [sys.executable, __file__, "--side", side, "--image", arguments.image]
-    words += ["--library", str(arguments.library), "--firmware", arguments.firmware]
-    words += ["--routed"] if arguments.routed else []
-    done = subprocess.run(
-        namespace.unshare(words, root=os.geteuid() == 0),
-        env={**os.environ, namespace.MARK: "1"},
-        stdout=subprocess.PIPE,
-        timeout=PATIENCE + 120,
-    )
+    words = [sys.executable, "-m", "tests.bench.bench_boot", "--side", side]
+    words += ["--image", arguments.image, "--library", str(arguments.library.absolute())]
+    words += ["--firmware", arguments.firmware, *(["--routed"] if arguments.routed else [])]
+    done = namespace.run(words, stdout=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE + 120)
     if done.returncode:
         sys.exit(done.returncode)
     return float(json.loads(done.stdout)["seconds"])
@@ -73,10 +66,11 @@ def main() -> int:
     )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    ending.unwinds()
     if arguments.side:
         firmware = Firmware(arguments.firmware)
         try:
-            seconds = asyncio.run(
+            seconds = ending.run(
                 once(
                     arguments.side,
                     arguments.image,

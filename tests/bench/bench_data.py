@@ -23,12 +23,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from tests import ending
 from tests.bench.memory import at_hand
 from tests.bench.programs import BUILD, compiled
 from tests.bench.servers import NAME, Server, limit, ours, tgt
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
+#: Of the folders of a run, so that it is seen whose they are.
+PREFIX = f"data-{os.getpid()}-"
 SIZE = 1 << 30
 OWN = "## Where each microsecond goes"
 GOLDEN, WRITTEN, FRESH = "golden", "written", "fresh"
@@ -176,7 +179,9 @@ async def measure(folder: Path, plan: Plan) -> tuple[Results, list[str]]:
             files = units(folder / "one", golden, plan.rounds)
             servers.append(await enter(tgt(folder / "tgt1", files, "-t", "1", name="tgt -t 1")))
             if shutil.disk_usage(MEMORY).free > 4 * plan.size:
-                shm = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
+                shm = Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY, prefix=PREFIX))
+                )
                 files = units(shm / "units", golden, plan.rounds)
                 aio = tgt(folder / "aio", files, kind="aio", name="tgt aio, tmpfs")
                 servers.append(await enter(aio))
@@ -350,7 +355,12 @@ async def _output(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # `timeout`, where it is one, passes it on
+            await process.wait()
     return said.decode(errors="replace")
 
 
@@ -360,21 +370,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
     parser.add_argument("--only", default="", help="workloads whose name matches this expression")
+    parser.add_argument("--size", type=int, default=SIZE >> 20, help="of the image, in MiB")
     options = parser.parse_args()
     for program in ("tgtd", "tgtadm", "cc", "iscsi-perf", "qemu-img"):
         if shutil.which(program) is None:
             print(f"{program} is missing: run `.ci/setup run test`", file=sys.stderr)
             return 2
     BUILD.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-        plan = Plan(options.rounds, options.seconds, options.only)
-        results, checks = asyncio.run(measure(Path(folder), plan))
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix=PREFIX) as folder:
+        plan = Plan(options.rounds, options.seconds, options.only, options.size << 20)
+        results, checks = ending.run(measure(Path(folder), plan))
     print(table(results), figures(results), sep="\n")
     kept = {
         name: {who: asdict(one) for who, one in sides.items()} for name, sides in results.items()
     }
     (BUILD / "data.json").write_text(json.dumps(kept, indent=1) + "\n")
-    if not options.only:
+    if not options.only and plan.size == SIZE:
         PAGE.write_text(page(results, checks, machine(), PAGE.read_text()))
     for miss in misses(results):
         print(miss, file=sys.stderr)

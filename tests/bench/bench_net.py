@@ -22,7 +22,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from netboot.lab import namespace
 from netboot.lab.namespace import ip
+from tests import ending
 from tests.bench import net_figures as figures
 from tests.bench.net_figures import OURS, Sample, Workload
 from tests.bench.net_servers import ADDRESS, FORKING, HTTP_PORTS, LINK, TFTP_PORTS, cpu, running
@@ -317,6 +319,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(SECTIONS), help="some of dhcp,tftp,http")
     arguments = parser.parse_args()
     sections = arguments.only.split(",")
+    ending.unwinds()
     if arguments.rounds < 1 or not set(sections) <= set(SECTIONS):
         parser.error("at least one round, of dhcp, tftp or http")
     if MARK in os.environ:
@@ -325,8 +328,6 @@ def main() -> int:
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             print(f"bench-net: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            return 130
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian has servers, not where users look
     missing = [name for name in (*NEEDED, *NEEDED_TOO) if shutil.which(name) is None]
     if missing:
@@ -340,15 +341,8 @@ def _inside() -> int:
     wrapper = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         wrapper += ["--user", "--map-root-user"]
-    command = [*wrapper, "--", sys.executable, "-m", "tests.bench.bench_net", *sys.argv[1:]]
-    process = subprocess.Popen(command, env={**os.environ, MARK: "1"}, cwd=ROOT)
-    for _ in range(3):  # Ctrl-C reaches the child by the terminal; it cleans up, we wait
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
-    process.kill()
-    return process.wait()
+    words = [sys.executable, "-m", "tests.bench.bench_net", *sys.argv[1:]]
+    return namespace.run(words, mark=MARK, wrapper=[*wrapper, "--"], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

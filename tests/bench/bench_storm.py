@@ -16,7 +16,6 @@ import platform
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from netboot.errors import NetbootError
 from netboot.lab.run import borrow
 from netboot.service.warming import Warmer
 from netboot.storage.prefetch import learned_path
+from tests import ending
 from tests.bench import storm_servers, storm_trace
 from tests.bench.programs import BUILD, compiled
 from tests.bench.storm_figures import (
@@ -326,14 +326,8 @@ def facts() -> list[str]:
     ]
 
 
-def _end_of(task: "asyncio.Task[Storm] | None") -> Callable[[], object]:
-    assert task is not None
-    return task.cancel
-
-
 async def measure(options: argparse.Namespace, folder: Path) -> Storm:
-    """All of it; also when told to end, no server stays."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end_of(asyncio.current_task()))
+    """All of it."""
     steps = storm_trace.quickened(storm_trace.decode(options.trace.read_bytes()), QUICKER, LONGEST)
     found = Storm(storm_trace.shape(steps))
     trace = folder / "trace"
@@ -374,12 +368,13 @@ def main() -> int:
         if shutil.which(program) is None:
             print(f"{program} is missing: run `.ci/setup run test`", file=sys.stderr)
             return 2
+    ending.unwinds()
     try:
         compiled("storm")
         if options.record:
             record(options.image, options.library, options.trace)
         with tempfile.TemporaryDirectory(dir=BUILD, prefix="storm-") as folder:
-            found = asyncio.run(measure(options, Path(folder)))
+            found = ending.run(measure(options, Path(folder)))
     except (NetbootError, storm_trace.TraceError) as error:
         print(f"storm: {error}", file=sys.stderr)
         return 2

@@ -7,9 +7,6 @@ is up. The bridge is captured whole, and ``storm_trace`` makes of it what a repl
 """
 
 import argparse
-import asyncio
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from netboot.lab import namespace
 from netboot.lab.machine import Machine
 from netboot.lab.run import Lab, borrow, scratch
 from netboot.lab.service import Settings
+from tests import ending
 from tests.bench import storm_trace
 
 ROOT = Path(__file__).parents[2]
@@ -50,12 +48,8 @@ def record(image: str, library: Path, out: Path) -> None:
         "--library",
         str(library),
     ]
-    done = subprocess.run(
-        namespace.unshare([*words, "--out", str(out.absolute())], root=os.geteuid() == 0),
-        cwd=ROOT,
-        env={**os.environ, namespace.MARK: "1"},
-        timeout=PATIENCE + 120,
-    )
+    words += ["--out", str(out.absolute())]
+    done = namespace.run(words, cwd=ROOT, timeout=PATIENCE + 120)
     if done.returncode:
         raise LabError("the boot could not be recorded; what the child said is above")
 
@@ -66,11 +60,12 @@ def main() -> int:
     parser.add_argument("--library", type=Path, default=Path("/var/lib/netboot"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    ending.unwinds()
     if not namespace.inside():
         record(options.image, options.library, options.out)
         return 0
     try:
-        asyncio.run(capture(options.image, options.library, options.out))
+        ending.run(capture(options.image, options.library, options.out))
     except (LabError, storm_trace.TraceError) as error:
         sys.exit(f"storm: {error}")
     return 0

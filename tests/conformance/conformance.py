@@ -21,6 +21,7 @@ from pathlib import Path
 
 from netboot.disks.supervisor import Supervisor
 from netboot.model import Admission, DiskSpec, Lun, Portal
+from tests import ending
 from tests.conformance.figures import Outcome, Rows, Verdict, page, table, unheld
 from tests.conformance.units import KINDS, LIMIT, LONG, LONG_LIMIT, LONG_SIZE, SIZE, UNITS, Kind
 
@@ -57,18 +58,26 @@ def judged(words: str) -> Outcome:
     return Outcome(Verdict.SKIPPED, why) if "[SKIPPED]" in words else Outcome(Verdict.PASSED)
 
 
-def run(test: str, url: str) -> Outcome:
+async def run(test: str, url: str) -> Outcome:
     """Run one test with two sessions at ``url``."""
-    command = [SUITE, "-d", "-S", "-n", "-t", test, url, url]
     limit = LONG_LIMIT if test in LONG else LIMIT
+    process = await asyncio.create_subprocess_exec(
+        *(SUITE, "-d", "-S", "-n", "-t", test, url, url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
+        said = await asyncio.wait_for(process.communicate(), limit)
+    except TimeoutError:
         return Outcome(Verdict.FAILED, f"no end after {limit:.0f} s")
-    return judged(done.stdout + done.stderr)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return judged(b"".join(said).decode(errors="replace"))
 
 
-def run_all(
+async def run_all(
     names: Sequence[str], kinds: Sequence[Kind], url: Callable[[int], str], show: str
 ) -> Rows:
     """All tests at all units: test → unit → outcome."""
@@ -76,7 +85,7 @@ def run_all(
     for kind in kinds:
         for name in (name for name in names if re.search(kind.only, name)):
             lun = UNITS.index((kind, LONG_SIZE if name in LONG else SIZE))
-            outcome = rows[name][kind.name] = run(name, url(lun))
+            outcome = rows[name][kind.name] = await run(name, url(lun))
             if outcome.verdict is not Verdict.PASSED:
                 print(f"{show}: {kind.name}: {name}: {outcome.verdict}: {outcome.why}", flush=True)
     return rows
@@ -121,7 +130,7 @@ def at(port: int, lun: int) -> str:
 async def ours(folder: Path, names: Sequence[str], kinds: Sequence[Kind]) -> Rows:
     """The suite against our disk process."""
     async with serving(folder) as port:
-        return await asyncio.to_thread(run_all, names, kinds, lambda n: at(port, n), "netboot")
+        return await run_all(names, kinds, lambda n: at(port, n), "netboot")
     raise AssertionError("nothing here swallows an exception")
 
 
@@ -171,7 +180,7 @@ async def theirs(folder: Path, names: Sequence[str], kinds: Sequence[Kind], port
         tell("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
         if server.returncode is not None:
             raise RuntimeError(f"tgtd has ended: {(folder / 'log').read_text()[-300:]}")
-        return await asyncio.to_thread(run_all, names, kinds, lambda n: at(port, n + 1), "tgt")
+        return await run_all(names, kinds, lambda n: at(port, n + 1), "tgt")
     raise AssertionError("the stack never swallows an exception")
 
 
@@ -206,7 +215,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    sides = asyncio.run(compare(options))
+    sides = ending.run(compare(options))
     print(table(sides))
     if not (options.only or options.unit or options.alone):
         PAGE.write_text(page(sides))

@@ -1,7 +1,7 @@
 """Power cuts by the thousand: what was flushed is there, and the overlay is whole.
 
     make crashtest                       10,000 crash images or 2 minutes, whichever is first
-    crashtest.py --seed 7 --images 50000 --seconds 3000
+    python -m tests.crash.crashtest --seed 7 --images 50000 --seconds 3000
 
 A trace is recorded of random verbs on a disk in a folder: what the verbs did to files, call by
 call, below them. It is then done again on a simulated platter (see ``platter``), and between
@@ -30,11 +30,10 @@ from unittest import mock
 from netboot.errors import ImageError
 from netboot.storage import live
 from netboot.storage.parts import sibling
-
-sys.path.insert(0, str(Path(__file__).parent))
-from platter import Replay
-from recorder import CONTROLS
-from verbs import SIZE, STEPS, Bench, Trace
+from tests import ending
+from tests.crash.platter import Replay
+from tests.crash.recorder import CONTROLS
+from tests.crash.verbs import SIZE, STEPS, Bench, Trace
 
 __all__ = ["CONTROLS", "STEPS", "run"]
 
@@ -59,7 +58,7 @@ class Outcome:
 def run(seed: int, images: int = IMAGES_OF_A_TRACE, broken: str = "") -> Outcome:
     """Record one trace, cut the power ``images`` times in it, judge what each left."""
     dice = random.Random(seed * 7919 + 1)
-    with tempfile.TemporaryDirectory(prefix="crashtest-", dir=scratch()) as name:
+    with tempfile.TemporaryDirectory(prefix=f"crashtest-{os.getpid()}-", dir=scratch()) as name:
         bench = Bench(Path(name), random.Random(seed).randbytes(SIZE))
         trace = Trace(bench, seed, broken)
         try:
@@ -156,7 +155,9 @@ def main() -> int:
     total = Outcome()
     traces = -(-options.images // IMAGES_OF_A_TRACE)
     first = options.seed * 1_000_000
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+    ending.unwinds()
+    # Its processes are told to end, too: by us, and when the time is up in the middle of a trace.
+    with multiprocessing.get_context("spawn").Pool(options.jobs, ending.unwinds) as pool:
         caught = pool.imap(control, [(first, broken) for broken in CONTROLS])
         missed = 0
         for broken, images, fault in caught:

@@ -9,7 +9,7 @@ synced file whose name was not is lost with its name.
 import random
 from collections.abc import Callable
 
-from expected import SECTOR, Atomic, Expected
+from tests.crash.expected import SECTOR, Atomic, Expected
 
 
 class File:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from platter import Event, File, Replay
-
 from netboot.storage import durable, qcow2
+from tests.crash.platter import Event, File, Replay
 
 #: What is broken on purpose, and what that is.
 CONTROLS = {

@@ -1,12 +1,8 @@
 """What the crash tests allow after a power cut is what was promised, and no more."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from expected import SECTOR, Expected
+from tests.crash.expected import SECTOR, Expected
 
 
 def sectors(letters: str) -> bytes:

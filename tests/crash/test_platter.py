@@ -1,11 +1,8 @@
 """The model of a power cut is as merciless as it says, and no more."""
 
 import random
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from platter import SECTOR, File, Folder
+from tests.crash.platter import SECTOR, File, Folder
 
 DICE = 400
 

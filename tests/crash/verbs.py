@@ -7,15 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from expected import SECTOR
-from platter import Event, Replay
-from recorder import Recorder
-
 from netboot.model import DiskSpec, OverlayMode
 from netboot.service import ledger
 from netboot.storage import qcow2
 from netboot.storage.attach import attach
 from netboot.storage.disk import DiskError, Fault
+from tests.crash.expected import SECTOR
+from tests.crash.platter import Event, Replay
+from tests.crash.recorder import Recorder
 
 SIZE = 3 * qcow2.CLUSTER + 5 * SECTOR  # no whole number of clusters, nor of sub-clusters
 LARGEST = 7 * qcow2.CLUSTER

@@ -1,13 +1,10 @@
 """Power cuts, in small: the same as ``make crashtest``, with its controls."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
-import crashtest
+from tests.crash import crashtest
 
 pytestmark = pytest.mark.interop
 

@@ -1,8 +1,8 @@
 """Our processes are killed under a guest that writes: it sees no error, and nothing is missing.
 
-    make killtest                        20 kills of each process, and some of both at once
-    killtest.py --kills 5 --seed 7 --overlay ephemeral
-    killtest.py --control                the negative control: what was not synced is thrown away
+    make killtest                              20 kills of each process, and some of both at once
+    python -m tests.kill.killtest --kills 5 --seed 7 --overlay ephemeral
+    python -m tests.kill.killtest --control    the control: what was not synced is thrown away
 
 A machine in QEMU boots from its overlay, its disk process being killed twice, and writes numbered
 records, each synced before it is acknowledged on the serial line, which needs no disk; beside
@@ -40,9 +40,8 @@ from netboot.lab.machine import Machine
 from netboot.lab.run import Lab, borrow, scratch
 from netboot.lab.service import Settings
 from netboot.model import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-from records import (
+from tests import ending
+from tests.kill.records import (
     LOOSE,
     LOOSE_BLOCK,
     Blow,
@@ -55,6 +54,7 @@ from records import (
     plan,
 )
 
+CLONE = Path(__file__).parents[2]
 ONE = Machine("ws1", "52:54:00:6e:62:01", "tap0", cores=2)
 WRITER = Path(__file__).with_name("writer.pl")
 BOOT = 240
@@ -438,7 +438,7 @@ def run(arguments: argparse.Namespace) -> int:
         lab = Lab(folder, settings, version)
         again = arguments.overlay == "persistent"
         try:
-            outcome = asyncio.run(
+            outcome = ending.run(
                 scenario(lab, blows, booting=2, again=again, control=arguments.control)
             )
         except Missed as error:
@@ -465,6 +465,7 @@ def main() -> int:
     parser.add_argument("--overlay", choices=["persistent", "ephemeral"], default="persistent")
     parser.add_argument("--control", action="store_true", help="the negative control")
     arguments = parser.parse_args()
+    ending.unwinds()
     try:
         if namespace.inside():
             return run(arguments)
@@ -473,8 +474,8 @@ def main() -> int:
     except LabError as error:
         print(f"killtest: {error}", file=sys.stderr)
         return 1
-    command = namespace.unshare([sys.executable, __file__, *sys.argv[1:]], root=os.geteuid() == 0)
-    return subprocess.run(command, env={**os.environ, namespace.MARK: "1"}).returncode
+    words = [sys.executable, "-m", "tests.kill.killtest", *sys.argv[1:]]
+    return namespace.run(words, cwd=CLONE).returncode
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """The judge of killtest misses nothing, and its two writers write the same."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from records import (
+from tests.kill.records import (
     LENGTH,
     LOOSE_BLOCK,
     SLOT,

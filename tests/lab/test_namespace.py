@@ -95,3 +95,59 @@ def test_where_namespaces_are_refused_the_error_says_what_to_do(
     monkeypatch.setattr(namespace, "unshare", lambda argv, root: refuse)
     with pytest.raises(LabError, match=r"Operation not permitted; .+"):
         namespace.check()
+
+
+CHILD = """
+import os, signal, subprocess, sys, time
+def end(number, frame):
+    print("told", flush=True)
+    time.sleep(0.2)
+    sys.exit(9)
+time.sleep(0.3)  # as long as it has no handler, no signal would reach it
+signal.signal(signal.SIGTERM, end)
+print(os.environ["MINE"], flush=True)
+time.sleep(300)
+"""
+PARENT = """
+import signal, sys
+from netboot.lab import namespace
+def end(number, frame): sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+namespace.run([sys.executable, "-c", sys.argv[1]], mark="MINE")
+"""
+
+
+def below(pid: int) -> list[str]:
+    """The command lines of a process's grandchildren."""
+
+    def children(pid: int) -> list[int]:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    try:
+        found = [each for child in children(pid) for each in children(child)]
+        return [Path(f"/proc/{each}/cmdline").read_text() for each in found]
+    except OSError:
+        return []
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before it listens", "later"])
+def test_who_is_ended_ends_the_first_process_of_the_namespaces_in_order(early: bool) -> None:
+    words = [sys.executable, "-c", PARENT, CHILD]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = "" if early else process.stdout.readline()
+        for _ in range(600 if early else 0):  # until the child is there
+            if any("MINE" in words for words in below(process.pid)):
+                break
+            subprocess.run(["sleep", "0.01"], check=True)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+    assert first + said == "1\ntold\n" or (early and said == "told\n")
+    assert process.returncode == 143
+
+
+def test_a_run_gives_what_was_written_and_ends_when_its_time_is_up() -> None:
+    done = namespace.run([sys.executable, "-c", "print(7)"], stdout=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "7\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        namespace.run([sys.executable, "-c", CHILD], mark="MINE", timeout=1)

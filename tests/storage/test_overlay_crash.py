@@ -11,17 +11,13 @@ import os
 import random
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from netboot.storage import durable as durable_module
 from netboot.storage import qcow2
 from netboot.storage.attach import attach
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
-from platter import SECTOR, File
+from tests.crash.platter import SECTOR, File
 
 
 class Platter:
