@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from pathlib import Path
 from netboot.lab import namespace
 from netboot.lab.namespace import ip
 from tests import ending
+from tests.bench import net_clients as clients
 from tests.bench import net_figures as figures
 from tests.bench.net_figures import OURS, Sample, Workload
 from tests.bench.net_servers import ADDRESS, FORKING, HTTP_PORTS, LINK, TFTP_PORTS, cpu, running
@@ -35,7 +36,7 @@ PAGE = ROOT / "docs" / "network-performance.md"
 MARK = "NETBOOT_BENCH_NET"
 SECTIONS = ("dhcp", "tftp", "http")
 NEEDED = ("unshare", "nsenter", "ip", "dnsmasq", "kea-dhcp4", "perfdhcp", "in.tftpd", "nginx")
-NEEDED_TOO = ("curl", "atftp", "tftp")
+NEEDED_TOO = ("curl", "atftp", "tftp", "cc")
 
 CLIENT = ADDRESS.network.network_address + 2
 #: Exchanges a second at which every server is asked for its p99: all of them can do it.
@@ -50,14 +51,6 @@ LOADER, SMALL, LARGE = (
     ("image.bin", 300_000_000),
 )
 MEDIUM = ("medium.bin", 10_000_000)
-
-
-def run(words: Sequence[str], limit: float = 120) -> str:
-    """A client's output; RuntimeError with its last words when it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words[:6])} …: {(done.stderr + done.stdout)[-300:].strip()}")
-    return done.stdout
 
 
 # DHCP
@@ -147,8 +140,8 @@ def _link(holder: int) -> Perfdhcp:
     ip("link", "add", LINK, "type", "veth", "peer", "name", "veth1", "netns", str(holder))
     ip("address", "add", str(ADDRESS), "dev", LINK)
     ip("link", "set", LINK, "up")
-    run([*enter, "address", "add", f"{CLIENT}/{ADDRESS.network.prefixlen}", "dev", "veth1"])
-    run([*enter, "link", "set", "veth1", "up"])
+    clients.run([*enter, "address", "add", f"{CLIENT}/{ADDRESS.network.prefixlen}", "dev", "veth1"])
+    clients.run([*enter, "link", "set", "veth1", "up"])
     return Perfdhcp(holder)
 
 
@@ -159,61 +152,55 @@ def _dhcp_port_open() -> bool:
 # TFTP and HTTP
 
 
-def _curl_many(url: str, count: int, size: int, *options: str) -> Callable[[], object]:
-    """One curl that fetches ``url`` ``count`` times at once, whole each time."""
-    targets = [word for _ in range(count) for word in ("-o", "/dev/null", url)]
-    words = ["curl", "-sS", "-Z", "--parallel-immediate", "--parallel-max", "300", *options]
-
-    def fetch() -> None:
-        sizes = run([*words, "-w", "%{size_download}\\n", *targets]).split()
-        if sizes != [str(size)] * count:
-            raise RuntimeError(f"{url}: of {count} downloads {sizes.count(str(size))} are whole")
-
-    return fetch
+#: Fetches of a side in one round, where one takes less than a second.
+OFTEN = 9
+SOME = 5
 
 
-def _tftp_rows(side: str) -> dict[str, Callable[[], object]]:
-    port = str(TFTP_PORTS[side])
-    url, many = f"tftp://127.0.0.1:{port}/{LOADER[0]}", f"tftp://127.0.0.1:{port}/{SMALL[0]}"
-    window = ("--option", "blksize 1468", "--option", "windowsize 16")
-    atftp = ("atftp", *window, "-g", "-r", LOADER[0], "-l", "/dev/null", "127.0.0.1", port)
-    hpa = ("tftp", "-m", "octet", "127.0.0.1", port, "-c", "get", LOADER[0], "/dev/null")
-    return {
-        "30 MB, curl's default": _curl_many(url, 1, LOADER[1]),
-        "30 MB, tftp-hpa's default": lambda: run(hpa),
-        "30 MB, blksize 1468 windowsize 16": lambda: run(atftp),
-        f"{AT_ONCE} clients at once, 200 kB each": _curl_many(
-            many, AT_ONCE, SMALL[1], "--tftp-blksize", "1468"
-        ),
+def _tftp_rows(side: str) -> dict[str, clients.Fetch]:
+    """What is fetched from ``side``, by row."""
+    port = TFTP_PORTS[side]
+    one, many = (f"tftp://{clients.HOST}:{port}/{name}" for name, _ in (LOADER, SMALL))
+    rows = {
+        "30 MB, curl's default": clients.curl(one, 1, LOADER[1]),
+        "30 MB, tftp-hpa's default": clients.tftp_hpa(port, LOADER[0]),
+        "30 MB, blksize 1468 windowsize 16": clients.atftp(port, LOADER[0], 1468, 16),
+        f"{AT_ONCE} clients at once, 200 kB each": clients.tftp_load(port, *SMALL, AT_ONCE, 1468),
     }
+    if side != FORKING:  # it loses requests then, and curl asks again after six seconds
+        options = ("--tftp-blksize", "1468")
+        rows[f"{AT_ONCE} at once, by one curl"] = clients.curl(many, AT_ONCE, SMALL[1], *options)
+    return rows
+
+
+def _tftp_fetches(title: str, side: str) -> int:
+    if "at once" not in title or side == FORKING:
+        return 1
+    return SOME if "curl" in title else OFTEN
+
+
+def _tftp_bars(title: str) -> dict[str, float]:
+    if "one curl" in title:  # see net_clients: it has no more to give, whoever serves
+        return {}
+    bar = 3.0 if "windowsize" in title else 1.0
+    return {"dnsmasq": bar, FORKING: bar}
 
 
 def tftp(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload]:
     """All three answer on loopback; one is asked at a time."""
-    works = {}
-    for title in _tftp_rows(OURS):
-        bar = 3.0 if "windowsize" in title else 1.0
-        bars = {"dnsmasq": bar, "tftpd-hpa": bar}
-        works[title] = Workload("tftp", title, "MB/s", bars)
+    rows = {side: _tftp_rows(side) for side in TFTP_PORTS}
+    works = {title: Workload("tftp", title, "MB/s", _tftp_bars(title)) for title in rows[OURS]}
     with ExitStack() as stack:
         pids = {}
         for side, port in TFTP_PORTS.items():
-            probe = [
-                "curl",
-                "-s",
-                "-m",
-                "1",
-                "-o",
-                "/dev/null",
-                f"tftp://127.0.0.1:{port}/{SMALL[0]}",
-            ]
-            pids[side] = stack.enter_context(running("tftp", side, folder, _probe(probe)))
+            ready = clients.probe(f"tftp://{clients.HOST}:{port}/{SMALL[0]}", 1)
+            pids[side] = stack.enter_context(running("tftp", side, folder, ready))
         for number in range(rounds):
             for title, work in works.items():
                 size, count = (SMALL[1], AT_ONCE) if "at once" in title else (LOADER[1], 1)
-                for side, pid in figures.turns(pids.items(), number):
-                    sample = _throughput(pid, count, size, _tftp_rows(side)[title])
-                    work.add(side, replace(sample, cpu=0.0) if side == FORKING else sample)
+                times = {side: _tftp_fetches(title, side) for side in rows if title in rows[side]}
+                gets = {side: rows[side][title] for side in times}
+                _round(work, number, pids, gets, times, count, size)
             say(f"tftp round {number + 1}")
     return list(works.values())
 
@@ -226,21 +213,37 @@ def http(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Workload
     with ExitStack() as stack:
         pids, urls = {}, {}
         for side, port in HTTP_PORTS.items():
-            base = f"http://127.0.0.1:{port}/" + ("files/" if side == OURS else "")
-            probe = ["curl", "-sf", "-m", "5", "-o", "/dev/null", base + LARGE[0]]
-            pids[side] = stack.enter_context(running("http", side, folder, _probe(probe)))
+            base = f"http://{clients.HOST}:{port}/" + ("files/" if side == OURS else "")
+            ready = clients.probe(base + LARGE[0], 5)
+            pids[side] = stack.enter_context(running("http", side, folder, ready))
             urls[side] = base
         for number in range(rounds):
-            for work, (name, size), count in ((one, LARGE, 1), (many, MEDIUM, AT_ONCE)):
-                for side, pid in figures.turns(pids.items(), number):
-                    fetch = _curl_many(urls[side] + name, count, size)
-                    work.add(side, _throughput(pid, count, size, fetch))
+            for work, (name, size), count, times in (
+                (one, LARGE, 1, SOME),
+                (many, MEDIUM, AT_ONCE, 1),
+            ):
+                gets = {side: clients.curl(urls[side] + name, count, size) for side in urls}
+                _round(work, number, pids, gets, dict.fromkeys(gets, times), count, size)
             say(f"http round {number + 1}")
     return [one, many]
 
 
-def _probe(words: list[str]) -> Callable[[], bool]:
-    return lambda: subprocess.run(words, timeout=30).returncode == 0
+def _round(
+    work: Workload,
+    number: int,
+    pids: Mapping[str, int],
+    gets: Mapping[str, clients.Fetch],
+    times: Mapping[str, int],
+    count: int,
+    size: int,
+) -> None:
+    """Each side fetches so many times, in alternating turns; the middle of them is its figure."""
+    samples: dict[str, list[Sample]] = {side: [] for side in gets}
+    for side in figures.lap(times, number):
+        sample = _throughput(pids[side], count, size, gets[side])
+        samples[side].append(replace(sample, cpu=0.0) if side == FORKING else sample)
+    for side, some in samples.items():
+        work.add(side, figures.middle(some))
 
 
 def _throughput(pid: int, count: int, size: int, fetch: Callable[[], object]) -> Sample:

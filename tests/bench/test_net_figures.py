@@ -1,10 +1,13 @@
 """The reckoning of `make bench-net`, by hand."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.bench.net_figures import (
     OURS,
@@ -15,6 +18,8 @@ from tests.bench.net_figures import (
     avalanche,
     climb,
     exchanges,
+    lap,
+    middle,
     page,
     percentile,
     rows,
@@ -94,6 +99,40 @@ def test_the_rows_carry_microseconds_and_their_bars() -> None:
     first, second = rows([work])
     assert first == Row("http", "300 MB", "MB/s", "nginx", 90, 100, first.ratio, 0.8, 1000, 2000)
     assert (second.rival, second.bar) == ("other", None)
+
+
+def test_several_fetches_of_a_round_come_to_the_median_of_each_figure() -> None:
+    some = [Sample(250, 0.3), Sample(8, 0.1), Sample(260, 0.2)]
+    assert middle(some) == Sample(250, 0.2)
+    assert middle(some[:2]) == Sample(129, 0.2)
+    assert middle(some[:1]) == some[0]
+
+
+def test_who_is_first_in_one_round_is_last_in_the_next() -> None:
+    assert [turns("abc", number) for number in range(3)] == [[*"abc"], [*"cba"], [*"abc"]]
+
+
+@pytest.mark.parametrize(
+    ("fetches", "number", "order"),
+    [
+        ({"a": 3, "b": 3}, 0, "ab ba ab"),
+        ({"a": 3, "b": 3}, 1, "ba ab ba"),
+        ({"a": 3, "z": 1, "b": 2}, 0, "azb ba a"),
+        ({"a": 3, "z": 1, "b": 2}, 1, "bza ab a"),
+        ({"a": 1, "b": 0}, 0, "a"),
+        ({}, 0, ""),
+    ],
+)
+def test_the_sides_of_a_round_fetch_in_alternating_turns(
+    fetches: dict[str, int], number: int, order: str
+) -> None:
+    assert lap(fetches, number) == [*order.replace(" ", "")]
+
+
+@given(fetches=st.dictionaries(st.integers(0, 4), st.integers(0, 9)), number=st.integers(0, 5))
+def test_everybody_has_the_fetches_that_are_due(fetches: dict[int, int], number: int) -> None:
+    sides = {str(side): times for side, times in fetches.items()}
+    assert Counter(lap(sides, number)) == Counter(sides)
 
 
 def test_table_and_page_show_every_row() -> None:
