@@ -34,6 +34,9 @@ Octets64: TypeAlias = Annotated[bytes, "64s"]
 Octets128: TypeAlias = Annotated[bytes, "128s"]
 
 T = TypeVar("T")
+Data: TypeAlias = bytes | bytearray | memoryview
+#: Takes bytes, and the offset of the record in them (0).
+Reader: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
 @dataclass_transform(kw_only_default=True)
@@ -42,7 +45,9 @@ def record(cls: type[T]) -> type[T]:
     made = dataclass(slots=True, kw_only=True)(cls)
     hints = get_type_hints(made, include_extras=True)
     codes = "".join(hints[field.name].__metadata__[0] for field in fields(made))  # type: ignore[arg-type]
-    made.LAYOUT = struct.Struct(">" + codes)  # type: ignore[attr-defined]
+    layout = struct.Struct(">" + codes)
+    made.LAYOUT = layout  # type: ignore[attr-defined]
+    made.READ = staticmethod(_reader(cls.__name__, layout))  # type: ignore[attr-defined]
     names = tuple(field.name for field in fields(made))  # type: ignore[arg-type]
     made.NAMES = names  # type: ignore[attr-defined]
     # dataclasses.astuple copies each value deeply, which took longer than all the rest.
@@ -55,27 +60,41 @@ def size(cls: type[Any]) -> int:
     return int(cls.LAYOUT.size)
 
 
-def layout(cls: type[Any]) -> struct.Struct:
-    """How a record of ``cls`` lies in bytes: for who reads so many that he takes tuples."""
-    made: struct.Struct = cls.LAYOUT
-    return made
-
-
-def unpack(cls: type[T], data: bytes | bytearray | memoryview, offset: int = 0) -> T:
+def unpack(cls: type[T], data: Data, offset: int = 0) -> T:
     """Read a record at ``offset``; ``WireError`` when fewer bytes are there than it needs."""
-    layout: struct.Struct = cls.LAYOUT  # type: ignore[attr-defined]
-    if len(data) - offset < layout.size:
-        raise WireError(
-            f"{cls.__name__} needs {layout.size} bytes, {max(0, len(data) - offset)} are there"
-        )
     names: tuple[str, ...] = cls.NAMES  # type: ignore[attr-defined]
-    return cls(**dict(zip(names, layout.unpack_from(data, offset), strict=True)))
+    return cls(**dict(zip(names, reader(cls)(data, offset), strict=True)))
+
+
+def reader(cls: type[Any]) -> Reader:
+    """What reads a record as a tuple, in the order of its fields, with the same error: for who
+    reads so many that a record would cost too much, and asks for it once."""
+    read: Reader = cls.READ
+    return read
 
 
 def pack(value: Any) -> bytes:
     """The bytes of a record; ``struct.error`` when a number does not fit, which is our bug."""
-    layout: struct.Struct = value.LAYOUT
-    return layout.pack(*value.VALUES(value))
+    return packer(value)(*value.VALUES(value))
+
+
+def packer(cls: Any) -> Callable[..., bytes]:
+    """What packs the values of a record's fields, in their order: ``reader`` the other way."""
+    layout: struct.Struct = cls.LAYOUT
+    return layout.pack
+
+
+def _reader(name: str, layout: struct.Struct) -> Reader:
+    read = layout.unpack_from
+
+    def checked(data: Data, offset: int = 0) -> tuple[Any, ...]:
+        try:
+            return read(data, offset)
+        except struct.error:
+            there = max(0, len(data) - offset)
+            raise WireError(f"{name} needs {layout.size} bytes, {there} are there") from None
+
+    return checked
 
 
 def _values(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

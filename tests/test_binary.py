@@ -1,10 +1,13 @@
 """Records: declared like a drawing, run like struct."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netboot.binary import U8, U16, U32, U64, Octets6, pack, record, size, unpack
+from netboot.binary import U8, U16, U32, U64, Octets6, pack, packer, reader, record, size, unpack
 from netboot.errors import WireError
 
 
@@ -34,15 +37,25 @@ def test_packs_what_it_read() -> None:
     assert size(Drawing) == len(BYTES) == 21
 
 
+@pytest.mark.parametrize("read", [partial(unpack, Drawing), reader(Drawing)])
 @pytest.mark.parametrize("length", range(21))
-def test_short_data_is_a_wire_error(length: int) -> None:
-    with pytest.raises(WireError, match=f"needs 21 bytes, {length} are there"):
-        unpack(Drawing, BYTES[:length])
+def test_short_data_is_a_wire_error(read: Callable[..., object], length: int) -> None:
+    with pytest.raises(WireError, match=f"^Drawing needs 21 bytes, {length} are there$"):
+        read(BYTES[:length])
+    with pytest.raises(WireError, match=f"^Drawing needs 21 bytes, {length} are there$"):
+        read(memoryview(b"xx" + BYTES[:length]), 2)
 
 
-def test_an_offset_past_the_end_is_a_wire_error() -> None:
+@pytest.mark.parametrize("read", [partial(unpack, Drawing), reader(Drawing)])
+def test_an_offset_past_the_end_is_a_wire_error(read: Callable[..., object]) -> None:
     with pytest.raises(WireError, match="0 are there"):
-        unpack(Drawing, BYTES, 500)
+        read(BYTES, 500)
+
+
+def test_the_values_alone_in_the_same_order() -> None:
+    values = (1, 0x203, 0x4050607, 0x8090A0B0C0D0E0F, BYTES[-6:])
+    assert reader(Drawing)(BYTES) == reader(Drawing)(b"xx" + BYTES + b"more", 2) == values
+    assert packer(Drawing)(*values) == BYTES
 
 
 def test_a_record_has_no_room_for_other_attributes() -> None:

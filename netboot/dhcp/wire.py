@@ -32,8 +32,10 @@ from netboot.binary import (
     Octets16,
     Octets64,
     Octets128,
-    layout,
+    packer,
+    reader,
     record,
+    size,
 )
 from netboot.errors import WireError
 
@@ -75,9 +77,9 @@ class Header:
     file: Octets128
 
 
-#: Every packet comes and goes by it as a tuple: a record more would cost as much as the options.
-_LAYOUT = layout(Header)
-_OPTIONS_AT = _LAYOUT.size + len(MAGIC)
+#: Every packet comes and goes as a tuple: a record more would cost as much as the options.
+_read, _pack, _SIZE = reader(Header), packer(Header), size(Header)
+_OPTIONS_AT = _SIZE + len(MAGIC)
 _NO_ADDRESS = bytes(4)
 
 
@@ -121,15 +123,27 @@ def decode(data: bytes) -> Packet:
     An options area may end without END: many clients leave it out. Pieces of one option are
     joined in the order options, file, sname (RFC 3396 section 7).
     """
-    if len(data) < _LAYOUT.size:
-        raise WireError(f"Header needs {_LAYOUT.size} bytes, {len(data)} are there")
-    op, htype, hlen, hops, xid, secs, flags, *rest = _LAYOUT.unpack_from(data)
-    ciaddr, yiaddr, siaddr, giaddr, chaddr, sname, file = rest
+    (
+        op,
+        htype,
+        hlen,
+        hops,
+        xid,
+        secs,
+        flags,
+        ciaddr,
+        yiaddr,
+        siaddr,
+        giaddr,
+        chaddr,
+        sname,
+        file,
+    ) = _read(data)
     if op not in (REQUEST, REPLY):
         raise WireError(f"op {op} is neither request nor reply")
     if hlen > 16:
         raise WireError(f"a hardware address of {hlen} bytes does not fit in chaddr")
-    if data[_LAYOUT.size : _OPTIONS_AT] != MAGIC:
+    if data[_SIZE:_OPTIONS_AT] != MAGIC:
         raise WireError("no DHCP magic cookie")
     found: dict[int, bytes] = {}
     _collect(data, found, _OPTIONS_AT)
@@ -189,7 +203,7 @@ def encode(packet: Packet, limit: int = DEFAULT_LIMIT) -> bytes:
             raise WireError(f"{len(area)} bytes of options do not fit into {room}")
         area, sname = areas[0], areas[1]
         file = areas[2] if len(areas) > 2 else file
-    fixed = _LAYOUT.pack(
+    fixed = _pack(
         packet.op,
         packet.htype,
         len(packet.hardware),
