@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -236,17 +236,21 @@ class Channel:
             if self._control is None:
                 continue
             changed = [row for row in self._counters() if self._pushed.get(row.mac) != row]
-            for at in range(0, len(changed), PIECE):
-                piece = changed[at : at + PIECE]
+            for piece, _ in _pieces(changed) if changed else ():
                 self._pushed.update((row.mac, row) for row in piece)
-                self._send(wire.Counted(tuple(piece), more=True))
+                self._send(wire.Counted(piece, more=True))
                 await asyncio.sleep(0)  # nobody's reads wait for the counters of a thousand
 
     def _tell_counters(self, rows: Sequence[Counters]) -> None:
         """All of them, in lines of which none is too long."""
-        for at in range(0, len(rows) or 1, PIECE):
-            more = at + PIECE < len(rows)
-            self._send(wire.Counted(tuple(rows[at : at + PIECE]), more))
+        for piece, more in _pieces(rows):
+            self._send(wire.Counted(piece, more))
+
+
+def _pieces(rows: Sequence[Counters]) -> Iterator[tuple[tuple[Counters, ...], bool]]:
+    """As many as one message holds, and whether more follow; of no rows, one piece with none."""
+    for at in range(0, len(rows) or 1, PIECE):
+        yield tuple(rows[at : at + PIECE]), at + PIECE < len(rows)
 
 
 def _remove(path: Path) -> None:
