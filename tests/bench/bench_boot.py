@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from netboot.errors import LabError
+from netboot.errors import NetbootError
 from netboot.lab import namespace
 from netboot.lab.machine import Firmware, Machine
 from netboot.lab.run import Lab, borrow, scratch
@@ -79,7 +79,7 @@ def main() -> int:
                     arguments.routed,
                 )
             )
-        except LabError as error:
+        except NetbootError as error:
             sys.exit(f"{arguments.side}: {error}")
         print(json.dumps({"seconds": seconds}))
         return 0

@@ -7,10 +7,10 @@ there is no IPv6 router, which is not its default and which few know of.
 """
 
 import asyncio
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from netboot.lab.machine import Machine
 from netboot.lab.namespace import BRIDGE, ip
 from netboot.lab.service import ADDRESS, Service, Settings
 from netboot.model import Version
+from tests.bench.servers import export, tgtd
 
 IQN = "iqn.2026-11.rival.lab"
 
@@ -33,25 +34,19 @@ class Rival(Service):
         self._routed = routed
         self._folder = folder
         self._version = version
-        self._processes: list[asyncio.subprocess.Process] = []
-        # A control socket of its own, so that no other tgtd of this machine is met.
-        self._environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
+        self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        """A copy of the disk a machine, then tgt, then dnsmasq."""
-        await self._spawn("tgtd", "-f", "--iscsi", f"portal={ADDRESS}:3260")
-        await self._wait_for_tgt()
+        """tgt, then a copy of the disk a machine, then dnsmasq."""
+        place = tgtd(self._folder / "tgt", address=ADDRESS, port=3260)
+        _, _, tell = await self._running.enter_async_context(place)
         for number, machine in enumerate(self.settings.machines, 1):
             copy = self._folder / f"{machine.name}.raw"
             command = ["cp", "--sparse=always", "--reflink=auto", self._version.path, str(copy)]
             await asyncio.to_thread(subprocess.run, command, check=True)
             # Only blocks that are on disk are a fair start for a copy that was just written.
             await asyncio.to_thread(subprocess.run, ["sync", str(copy)], check=True)
-            tid = str(number)
-            new = ["--op", "new", "--mode"]
-            self._tgt(*new, "target", "--tid", tid, "-T", f"{IQN}:{machine.name}")
-            self._tgt(*new, "logicalunit", "--tid", tid, "--lun", "1", "-b", str(copy))
-            self._tgt("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
+            export(tell, number, f"{IQN}:{machine.name}", copy)
         words = self._dnsmasq(self.settings.machines)
         if self._routed:
             ip("-6", "address", "add", "fd00:77::1/64", "dev", BRIDGE)
@@ -77,42 +72,27 @@ class Rival(Service):
 
     async def _spawn(self, *command: str) -> None:
         if shutil.which(command[0]) is None:
-            raise LabError(f"the rival needs {command[0]}: apt-get install dnsmasq-base tgt")
+            raise LabError(f"the rival needs {command[0]}: apt-get install dnsmasq-base")
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._processes.append(process)
+        self._running.push_async_callback(_ended, process)
         await asyncio.sleep(0.2)
         if process.returncode is not None:
             raise LabError(f"{command[0]} did not start: {self.log.read_text().strip()[-300:]}")
-
-    def _tgt(self, *words: str) -> None:
-        command = ["tgtadm", "--lld", "iscsi", *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=20, env=self._environment)
-
-    async def _wait_for_tgt(self) -> None:
-        for _ in range(100):
-            try:
-                self._tgt("--op", "show", "--mode", "sys")
-            except subprocess.CalledProcessError:
-                await asyncio.sleep(0.1)
-            else:
-                return
-        raise LabError(f"tgtd does not answer; see {self.log}")
 
     async def client(self, mac: str) -> dict[str, Any]:
         """They know nothing of phases."""
         raise ConnectionRefusedError(f"dnsmasq and tgt cannot say where {mac} is")
 
     async def stop(self) -> int:
-        """End both; tgtd only listens to SIGKILL while it has sessions."""
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        """End both."""
+        await self._running.aclose()
         return 0
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

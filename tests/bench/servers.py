@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,17 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def tgtd(folder: Path, *words: str) -> AsyncIterator[tuple[int, int, Tell]]:
-    """Debian's tgt without targets: its port, its process, and what to tell it with."""
+async def tgtd(
+    folder: Path, *words: str, address: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[tuple[int, int, Tell]]:
+    """Debian's tgt without targets: its port, its process, and what to tell it with.
+
+    NetbootError when it does not answer, or is not there at all.
+    """
+    if shutil.which("tgtd") is None:
+        raise NetbootError("there is no tgtd: apt-get install tgt")
     folder.mkdir()
-    port = free_port()
+    port = port or free_port()
     # A control socket of its own, so that no other tgtd of this machine is met.
     environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
 
@@ -88,7 +96,8 @@ async def tgtd(folder: Path, *words: str) -> AsyncIterator[tuple[int, int, Tell]
 
     with (folder / "log").open("wb") as log:
         server = await asyncio.create_subprocess_exec(
-            *("tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}", *words),
+            *("tgtd", "-f", "--iscsi", f"portal={address}:{port}", *words),
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
@@ -100,20 +109,34 @@ async def tgtd(folder: Path, *words: str) -> AsyncIterator[tuple[int, int, Tell]
                     break
                 except subprocess.CalledProcessError:
                     await asyncio.sleep(0.1)
+                if server.returncode is not None:
+                    break
             else:
-                raise NetbootError("tgtd does not answer")
+                raise NetbootError(f"tgtd does not answer; see {folder}/log")
+            if server.returncode is not None:
+                said = (folder / "log").read_text(errors="replace").strip()
+                raise NetbootError(f"tgtd did not start: {said[-300:]}")
             yield port, server.pid, tell
         finally:
-            server.kill()
+            if server.returncode is None:
+                server.kill()  # it only listens to this one while it has sessions
             await server.wait()
 
 
-def export(tell: Tell, number: int, name: str, path: Path, kind: str = "rdwr") -> None:
-    """A target of tgt with one unit, LUN 1, for everybody; ``number`` counts from 1."""
+def export(
+    tell: Tell, number: int, name: str, *paths: Path, kind: str = "rdwr", words: Sequence[str] = ()
+) -> None:
+    """A target of tgt for everybody, with a unit for each file; it counts all of them from 1.
+
+    ``words`` are the parameters of the units, where they have some.
+    """
     target = ["--mode", "target", "--tid", str(number)]
     tell("--op", "new", *target, "-T", name)
-    unit = ["--mode", "logicalunit", "--tid", str(number), "--lun", "1"]
-    tell("--op", "new", *unit, "-b", str(path), "--bstype", kind)
+    for lun, path in enumerate(paths, 1):
+        unit = ["--mode", "logicalunit", "--tid", str(number), "--lun", str(lun)]
+        tell("--op", "new", *unit, "-b", str(path), "--bstype", kind)
+        if words:
+            tell("--op", "update", *unit, "--params", words[lun - 1])
     tell("--op", "bind", *target, "-I", "ALL")
 
 
@@ -124,7 +147,7 @@ async def tgt(
     """tgt with a target for each file."""
     async with tgtd(folder, *words) as (port, pid, tell):
         for number, (unit, path) in enumerate(units.items(), 1):
-            export(tell, number, f"{NAME}:{unit}", path, kind)
+            export(tell, number, f"{NAME}:{unit}", path, kind=kind)
             for digest in ("HeaderDigest", "DataDigest"):  # as the initiator likes
                 value = ["--name", digest, "--value", "None,CRC32C"]
                 tell("--op", "update", "--mode", "target", "--tid", str(number), *value)

@@ -8,20 +8,18 @@ test that skipped itself is counted apart: the suite counts it as passed. All tr
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from netboot.disks.supervisor import Supervisor
-from netboot.model import Admission, DiskSpec, Lun, Portal
+from netboot.model import Admission, DiskSpec, Lun
 from tests import ending
+from tests.bench.servers import disk_process, export, tgtd
 from tests.conformance.figures import Outcome, Rows, Verdict, page, table, unheld
 from tests.conformance.units import KINDS, LIMIT, LONG, LONG_LIMIT, LONG_SIZE, SIZE, UNITS, Kind
 
@@ -114,12 +112,8 @@ async def serving(folder: Path) -> AsyncIterator[int]:
         for number, (kind, size) in enumerate(UNITS)
     )
     admission = Admission(0, "52:54:00:00:00:01", NAME, luns)
-    disks = Supervisor(folder, (Portal("127.0.0.1", 0),), lambda _: admission, lambda _: None)
-    await disks.start()
-    try:
-        yield disks.port
-    finally:
-        await disks.stop()
+    async with disk_process(folder, lambda _: admission) as (port, _):
+        yield port
 
 
 def at(port: int, lun: int) -> str:
@@ -134,54 +128,16 @@ async def ours(folder: Path, names: Sequence[str], kinds: Sequence[Kind]) -> Row
     raise AssertionError("nothing here swallows an exception")
 
 
-def free_port() -> int:
-    """A port that nobody listens on; tgt cannot choose one itself."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-async def theirs(folder: Path, names: Sequence[str], kinds: Sequence[Kind], port: int) -> Rows:
+async def theirs(folder: Path, names: Sequence[str], kinds: Sequence[Kind]) -> Rows:
     """The suite against Debian's tgt, set up the same way."""
-    folder.mkdir()
-    # A control socket of its own, so that no other tgtd of this machine is met.
-    environment = {**os.environ, "TGT_IPC_SOCKET": str(folder / "tgtd")}
-
-    def tell(*words: str) -> None:
-        command = ["tgtadm", "--lld", "iscsi", *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=20, env=environment)
-
-    async with AsyncExitStack() as stack:
-        log = stack.enter_context((folder / "log").open("wb"))
-        server = await asyncio.create_subprocess_exec(
-            *("tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{port}"),
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
-        stack.push_async_callback(server.wait)
-        stack.callback(server.kill)
-        for attempt in range(100):
-            try:
-                tell("--op", "show", "--mode", "sys")
-                break
-            except subprocess.CalledProcessError:
-                if attempt == 99:
-                    raise
-                await asyncio.sleep(0.1)
-        tell("--op", "new", "--mode", "target", "--tid", "1", "-T", NAME)
-        for number, (kind, size) in enumerate(UNITS, 1):
-            disk = folder / f"{number}.raw"
+    async with tgtd(folder) as (port, _, tell):
+        disks = [folder / f"{number}.raw" for number in range(len(UNITS))]
+        for disk, (_, size) in zip(disks, UNITS, strict=True):
             with disk.open("wb") as file:
                 file.truncate(size)
-            unit = ["--mode", "logicalunit", "--tid", "1", "--lun", str(number)]
-            tell("--op", "new", *unit, "-b", str(disk))
-            tell("--op", "update", *unit, "--params", kind.tgt)
-        tell("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
-        if server.returncode is not None:
-            raise RuntimeError(f"tgtd has ended: {(folder / 'log').read_text()[-300:]}")
+        export(tell, 1, NAME, *disks, words=[kind.tgt for kind, _ in UNITS])
         return await run_all(names, kinds, lambda n: at(port, n + 1), "tgt")
-    raise AssertionError("the stack never swallows an exception")
+    raise AssertionError("nothing here swallows an exception")
 
 
 async def compare(options: argparse.Namespace) -> dict[str, Rows]:
@@ -192,7 +148,7 @@ async def compare(options: argparse.Namespace) -> dict[str, Rows]:
         folder = Path(made)
         sides = {"netboot": ours(folder / "ours", names, kinds)}
         if not options.alone:
-            sides["tgt"] = theirs(folder / "theirs", names, kinds, free_port())
+            sides["tgt"] = theirs(folder / "theirs", names, kinds)
         return dict(zip(sides, await asyncio.gather(*sides.values()), strict=True))
 
 
