@@ -10,19 +10,18 @@
  * load HOST PORT TARGET [key=value ...]      TARGET may hold one %d: the connection's number
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <nmmintrin.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "initiator.h"
 
-enum { BHS = 48, ROOM = 1 << 20, MAX_DEPTH = 256, MAX_CONNS = 4096, BUCKETS = 200000 };
+enum { ROOM = 1 << 20, MAX_DEPTH = 256, MAX_CONNS = 4096, BUCKETS = 200000 };
 
 typedef struct {
-	int fd, number, under_way;
+	Line line;
+	int under_way;
 	uint32_t cmd_sn, exp_stat_sn;
 	uint64_t at;                 /* sequential: the next byte */
 	uint64_t asked[MAX_DEPTH];   /* what a slot reads, in bytes from the start */
@@ -32,9 +31,6 @@ typedef struct {
 	unsigned have, firsts;
 	uint64_t skip, body;         /* bytes of the data segment still to come, and in all */
 	int slot, done;
-	unsigned char *out;
-	size_t outs, sent, room;
-	int waits;                   /* for the socket to take more */
 } Conn;
 
 static int depth = 8, conns = 4, block = 4096, writes, sequential, split, digest, echo, lun = 1, stamp = 1;
@@ -65,72 +61,43 @@ static void all(int fd, unsigned char *p, size_t n, int sending, int number)
 
 static void login(Conn *c, const char *target)
 {
-	unsigned char pdu[2048] = {0x43, 0x87};
-	char *text = (char *)pdu + BHS;
-	const char *method = digest ? "CRC32C" : "None";
-	size_t n = 0;
-	n += sprintf(text + n, "InitiatorName=%s", initiator) + 1;
-	n += sprintf(text + n, "TargetName=") ;
-	n += sprintf(text + n, target, c->number) + 1;
-	n += sprintf(text + n, "SessionType=Normal") + 1;
-	n += sprintf(text + n, "HeaderDigest=%s", method) + 1;
-	n += sprintf(text + n, "DataDigest=%s", method) + 1;
-	n += sprintf(text + n, "InitialR2T=No") + 1;
-	n += sprintf(text + n, "ImmediateData=Yes") + 1;
-	n += sprintf(text + n, "MaxRecvDataSegmentLength=262144") + 1;
-	n += sprintf(text + n, "MaxBurstLength=262144") + 1;
-	n += sprintf(text + n, "FirstBurstLength=262144") + 1;
-	n += sprintf(text + n, "MaxConnections=1") + 1;
-	n += sprintf(text + n, "MaxOutstandingR2T=1") + 1;
-	n += sprintf(text + n, "ErrorRecoveryLevel=0") + 1;
-	be24(pdu + 5, n);
-	pdu[8] = 0x80;                                   /* ISID of the random kind */
-	be32(pdu + 9, (uint32_t)rnd()); pdu[13] = c->number;
-	be32(pdu + 24, c->cmd_sn = 1);
-	all(c->fd, pdu, BHS + ((n + 3) & ~3), 1, c->number);
-	all(c->fd, pdu, BHS, 0, c->number);
-	n = from24(pdu + 5);
-	all(c->fd, scratch, (n + 3) & ~3, 0, c->number);
-	if ((pdu[0] & 0x3f) != 0x23 || pdu[36] || (pdu[1] & 0x83) != 0x83) die("the login was refused", c->number);
+	unsigned char pdu[BHS + 4];
+	login_request(&c->line, initiator, target, digest ? "CRC32C" : "None", "No");
+	all(c->line.fd, c->line.out, c->line.outs, 1, c->line.number);
+	c->line.outs = 0;
+	c->cmd_sn = 1;
+	all(c->line.fd, pdu, BHS, 0, c->line.number);
+	size_t n = from24(pdu + 5);
+	all(c->line.fd, scratch, (n + 3) & ~3, 0, c->line.number);
+	if ((pdu[0] & 0x3f) != 0x23 || pdu[36] || (pdu[1] & 0x83) != 0x83) die("the login was refused", c->line.number);
 	c->exp_stat_sn = from32(pdu + 24) + 1;
 	for (int tries = 0; tries < 5; tries++) {        /* TEST UNIT READY until it is */
-		unsigned char tur[BHS + 4] = {0x01, 0x80};
-		tur[9] = lun;
-		be32(tur + 16, 0x7fff0000 + tries); be32(tur + 24, c->cmd_sn++); be32(tur + 28, c->exp_stat_sn);
+		unsigned char tur[BHS + 4] = {0};
+		command(tur, 0, lun, 0x7fff0000 + tries, 0, c->cmd_sn++, c->exp_stat_sn);
 		if (digest) { uint32_t d = htole32(crc(tur, BHS)); memcpy(tur + BHS, &d, 4); }
-		all(c->fd, tur, BHS + 4 * digest, 1, c->number);
-		all(c->fd, pdu, BHS + 4 * digest, 0, c->number);
+		all(c->line.fd, tur, BHS + 4 * digest, 1, c->line.number);
+		all(c->line.fd, pdu, BHS + 4 * digest, 0, c->line.number);
 		n = from24(pdu + 5);
-		if (n) all(c->fd, scratch, ((n + 3) & ~3) + 4 * digest, 0, c->number);
+		if (n) all(c->line.fd, scratch, ((n + 3) & ~3) + 4 * digest, 0, c->line.number);
 		c->exp_stat_sn = from32(pdu + 24) + 1;
 		if ((pdu[0] & 0x3f) == 0x21 && pdu[3] == 0) return;
 	}
-	die("the unit is not ready", c->number);
+	die("the unit is not ready", c->line.number);
 }
 
 static void pack(Conn *c, int slot)
 {
 	uint64_t region = span / conns / block * block, at;
 	if (sequential) {
-		at = (uint64_t)c->number * region + c->at;
+		at = (uint64_t)c->line.number * region + c->at;
 		if ((c->at += block) + block > region) c->at = 0;
 	} else
 		at = rnd() % (span / block) * block;
 	size_t body = writes ? block : 0, need = BHS + 4 * digest + body + (body ? 4 * digest : 0);
-	if (c->outs + need > c->room) {
-		c->room = (c->outs + need) * 2;
-		if (!(c->out = realloc(c->out, c->room))) die("no memory", c->number);
-	}
-	unsigned char *p = c->out + c->outs;
-	memset(p, 0, BHS);
-	p[0] = 0x01; p[1] = 0x80 | (writes ? 0x20 : 0x40) | 0x01;
+	unsigned char *p = room_for(&c->line, need);
 	be24(p + 5, body);
-	p[9] = lun;
-	be32(p + 16, slot); be32(p + 20, block); be32(p + 24, c->cmd_sn++); be32(p + 28, c->exp_stat_sn);
-	p[32] = writes ? 0x2a : 0x28;
-	be32(p + 34, at / 512);
-	p[39] = block / 512 >> 8; p[40] = block / 512;
-	c->outs += need;
+	command(p, (writes ? 0x20 : 0x40) | 0x01, lun, slot, block, c->cmd_sn++, c->exp_stat_sn);
+	cdb10(p, writes ? 0x2a : 0x28, at / 512, block / 512);
 	unsigned char *q = p + BHS;
 	if (digest) { uint32_t d = htole32(crc(p, BHS)); memcpy(q, &d, 4); q += 4; }
 	if (body) {
@@ -142,33 +109,16 @@ static void pack(Conn *c, int slot)
 	c->asked[slot] = at;
 }
 
-static void flush(Conn *c, int epoll)
-{
-	while (c->sent < c->outs) {
-		ssize_t n = send(c->fd, c->out + c->sent, c->outs - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN) break;
-		if (n < 0) die("cannot send", c->number);
-		c->sent += n;
-	}
-	int waits = c->sent < c->outs;
-	if (!waits) c->sent = c->outs = 0;
-	if (waits != c->waits) {
-		struct epoll_event e = {EPOLLIN | (waits ? EPOLLOUT : 0), {.ptr = c}};
-		epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
-		c->waits = waits;
-	}
-}
-
 static void refill(Conn *c, int epoll, double t)
 {
 	for (int i = 0; i < c->dues; i++) {
 		pack(c, c->due[i]);
 		c->since[c->due[i]] = t;
 		c->under_way++;
-		if (split) flush(c, epoll);
+		if (split) flush(&c->line, epoll, c);
 	}
 	c->dues = 0;
-	flush(c, epoll);
+	flush(&c->line, epoll, c);
 }
 
 static void finished(Conn *c, double t)
@@ -177,7 +127,7 @@ static void finished(Conn *c, double t)
 	uint64_t want = htobe64(c->asked[slot] / 4096);
 	if (!writes && !echo && stamp && (c->firsts < 8 || memcmp(c->first, &want, 8))) {
 		errno = 0;
-		die("a block came with another block's contents", c->number);
+		die("a block came with another block's contents", c->line.number);
 	}
 	all_ios++;
 	if (t >= begin_at && t < end_at) {
@@ -200,7 +150,7 @@ static void consume(Conn *c, unsigned char *p, size_t n, double t)
 			if (c->have < header) return;
 			uint32_t d = htole32(crc(c->head, BHS));
 			errno = 0;
-			if (digest && memcmp(&d, c->head + BHS, 4)) die("a header digest is wrong", c->number);
+			if (digest && memcmp(&d, c->head + BHS, 4)) die("a header digest is wrong", c->line.number);
 			int op = c->head[0] & 0x3f;
 			uint32_t length = from24(c->head + 5);
 			c->skip = ((length + 3) & ~3) + (length ? 4 * digest : 0);
@@ -208,14 +158,14 @@ static void consume(Conn *c, unsigned char *p, size_t n, double t)
 			if (op == 0x25) {
 				if (from32(c->head + 40) == 0) c->firsts = 0;
 				c->done = c->head[1] & 1;
-				if (c->done && c->head[3]) die("a read failed", c->number);
+				if (c->done && c->head[3]) die("a read failed", c->line.number);
 			} else if (op == 0x21) {
-				if (c->head[3]) die("a command failed", c->number);
+				if (c->head[3]) die("a command failed", c->line.number);
 				c->done = 1;
 			} else
-				die("an answer that was not expected", c->number);
+				die("an answer that was not expected", c->line.number);
 			c->slot = from32(c->head + 16);
-			if (c->slot < 0 || c->slot >= depth) die("an answer to nothing", c->number);
+			if (c->slot < 0 || c->slot >= depth) die("an answer to nothing", c->line.number);
 			c->exp_stat_sn = from32(c->head + 24) + c->done;
 			continue;
 		}
@@ -266,15 +216,15 @@ int main(int argc, char **argv)
 	if (getaddrinfo(argv[1], argv[2], &hints, &where)) { fprintf(stderr, "load: no such address\n"); return 2; }
 	for (int i = 0; i < conns; i++) {
 		Conn *c = all_conns + i;
-		c->number = i;
-		c->fd = socket(where->ai_family, SOCK_STREAM, 0);
+		c->line.number = i;
+		c->line.fd = socket(where->ai_family, SOCK_STREAM, 0);
 		struct timeval patience = {20, 0};
-		setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-		if (connect(c->fd, where->ai_addr, where->ai_addrlen)) die("cannot connect", i);
-		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+		setsockopt(c->line.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+		if (connect(c->line.fd, where->ai_addr, where->ai_addrlen)) die("cannot connect", i);
+		setsockopt(c->line.fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		if (!echo) login(c, argv[3]);
 		struct epoll_event e = {EPOLLIN, {.ptr = c}};
-		epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+		epoll_ctl(epoll, EPOLL_CTL_ADD, c->line.fd, &e);
 		for (int k = 0; k < depth; k++) c->due[c->dues++] = k;
 	}
 	double t = now();
@@ -291,11 +241,11 @@ int main(int argc, char **argv)
 		if (n <= 0 || t > end_at + 10) { errno = 0; die("nothing was answered for 10 s", -1); }
 		for (int i = 0; i < n; i++) {
 			Conn *c = events[i].data.ptr;
-			if (events[i].events & EPOLLOUT) flush(c, epoll);
+			if (events[i].events & EPOLLOUT) flush(&c->line, epoll, c);
 			if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))) continue;
-			ssize_t got = recv(c->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+			ssize_t got = recv(c->line.fd, scratch, sizeof scratch, MSG_DONTWAIT);
 			if (got < 0 && errno == EAGAIN) continue;
-			if (got <= 0) die("the server closed the connection", c->number);
+			if (got <= 0) die("the server closed the connection", c->line.number);
 			if (t >= begin_at) wakes++;
 			consume(c, scratch, got, t);
 			refill(c, epoll, t);

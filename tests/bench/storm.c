@@ -11,24 +11,23 @@
  * storm HOST PORT TARGET TRACE [key=value ...]    TARGET and initiator= may hold the client's number
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "initiator.h"
 
-enum { BHS = 48, ROOM = 1 << 20, DEPTH = 256, MAX_CLIENTS = 4096, BUCKETS = 400000, TEXT = 1500 };
+enum { ROOM = 1 << 20, DEPTH = 256, MAX_CLIENTS = 4096, BUCKETS = 400000, TEXT = 1500 };
 enum { CLOSED, LOGIN, TUR, READY, BOOTING, BOOTED };
 
 typedef struct { char kind; uint32_t block, blocks, think, after; } Step;
 
 typedef struct {
-	int fd, number, state, tries, waits;
+	Line line;
+	int state, tries;
 	uint32_t cmd_sn, max_cmd_sn, exp_stat_sn, most_data, first_burst;
 	double begun, ready, due;        /* due: when the next step may begin; 0: not yet */
 	double booted;
@@ -43,8 +42,6 @@ typedef struct {
 	uint64_t reads_at;               /* byte of the disk that a Data-In begins at */
 	int ends, slot;
 	char *text;
-	unsigned char *out;
-	size_t outs, sent, room;
 } Client;
 
 static int clients = 1, lun = 0, together = 64, spread = 0, number_from = 0;
@@ -91,86 +88,34 @@ static Client *pop(void)
 
 static unsigned char *pdu(Client *c, size_t body)
 {
-	size_t need = BHS + ((body + 3) & ~3ul);
-	if (c->outs + need > c->room) {
-		c->room = (c->outs + need) * 2;
-		if (!(c->out = realloc(c->out, c->room))) die("no memory", c->number);
-	}
-	unsigned char *p = c->out + c->outs;
-	memset(p, 0, BHS);
-	memset(p + need - 4, 0, 4);
+	unsigned char *p = room_for(&c->line, BHS + ((body + 3) & ~3ul));
 	be24(p + 5, body);
-	c->outs += need;
 	return p;
-}
-
-static void flush(Client *c)
-{
-	while (c->sent < c->outs) {
-		ssize_t n = send(c->fd, c->out + c->sent, c->outs - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN) break;
-		if (n < 0) die("cannot send", c->number);
-		c->sent += n;
-	}
-	int waits = c->sent < c->outs;
-	if (!waits) {
-		c->sent = c->outs = 0;
-		if (c->room > 65536) { free(c->out); c->out = 0; c->room = 0; }
-	}
-	if (waits != c->waits) {
-		struct epoll_event e = {EPOLLIN | (waits ? EPOLLOUT : 0), {.ptr = c}};
-		epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
-		c->waits = waits;
-	}
-}
-
-/* A name with the client's number in it: one %d, or two %x for its high and its low byte. */
-static size_t spell(char *to, size_t room, const char *format, int number)
-{
-	const char *first = strchr(format, '%');
-	size_t n = first && strchr(first + 1, '%') ? snprintf(to, room, format, number >> 8, number & 255)
-	                                           : snprintf(to, room, format, number);
-	return n + 1;
 }
 
 static void start_login(Client *c)
 {
-	char text[TEXT];
-	size_t n = 0;
 	c->begun = now();
-	c->fd = socket(where->ai_family, SOCK_STREAM, 0);
-	if (c->fd < 0) die("no socket", c->number);
-	if (connect(c->fd, where->ai_addr, where->ai_addrlen)) die("cannot connect", c->number);
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	c->line.fd = socket(where->ai_family, SOCK_STREAM, 0);
+	if (c->line.fd < 0) die("no socket", c->line.number);
+	if (connect(c->line.fd, where->ai_addr, where->ai_addrlen)) die("cannot connect", c->line.number);
+	setsockopt(c->line.fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	struct epoll_event e = {EPOLLIN, {.ptr = c}};
-	epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
-#define SAY(...) n += snprintf(text + n, sizeof text - n, __VA_ARGS__) + 1
-	n += sprintf(text + n, "InitiatorName=");
-	n += spell(text + n, 300, initiator, c->number);
-	n += sprintf(text + n, "TargetName=");
-	n += spell(text + n, 300, target, c->number);
-	SAY("SessionType=Normal"); SAY("HeaderDigest=None"); SAY("DataDigest=None");
-	SAY("InitialR2T=Yes"); SAY("ImmediateData=Yes");
-	SAY("MaxRecvDataSegmentLength=262144"); SAY("MaxBurstLength=262144"); SAY("FirstBurstLength=262144");
-	SAY("MaxConnections=1"); SAY("MaxOutstandingR2T=1"); SAY("ErrorRecoveryLevel=0");
-	unsigned char *p = pdu(c, n);
-	p[0] = 0x43; p[1] = 0x87; p[8] = 0x80;             /* ISID of the random kind */
-	be32(p + 9, (uint32_t)rnd()); p[13] = c->number;
-	be32(p + 24, c->cmd_sn = 1);
-	memcpy(p + BHS, text, n);
+	epoll_ctl(epoll, EPOLL_CTL_ADD, c->line.fd, &e);
+	login_request(&c->line, initiator, target, "None", "Yes");
+	c->cmd_sn = 1;
 	c->most_data = 8192; c->first_burst = 65536;
 	c->text = calloc(1, TEXT);
 	c->state = LOGIN;
-	flush(c);
+	flush(&c->line, epoll, c);
 }
 
 static void test_ready(Client *c)
 {
 	unsigned char *p = pdu(c, 0);
-	p[0] = 0x01; p[1] = 0x80; p[9] = lun;
-	be32(p + 16, 0x7fff0000); be32(p + 24, c->cmd_sn++); be32(p + 28, c->exp_stat_sn);
+	command(p, 0, lun, 0x7fff0000, 0, c->cmd_sn++, c->exp_stat_sn);
 	c->state = TUR;
-	flush(c);
+	flush(&c->line, epoll, c);
 }
 
 static void logged_in(Client *c)
@@ -194,12 +139,10 @@ static void begin(Client *c, int slot, double t)
 	if (s->kind == 'W') body = bytes < c->most_data ? bytes : c->most_data;
 	if (body > c->first_burst) body = c->first_burst;
 	unsigned char *p = pdu(c, body);
-	p[0] = 0x01; p[9] = lun;
-	p[1] = 0x80 | (s->kind == 'R' ? 0x41 : s->kind == 'W' ? 0x21 : 0x01);
-	be32(p + 16, slot); be32(p + 20, bytes); be32(p + 24, c->cmd_sn++); be32(p + 28, c->exp_stat_sn);
-	/* Ten bytes while the address fits, as iPXE, EDK2 and Linux do: a trace has no larger one. */
-	p[32] = s->kind == 'R' ? 0x28 : s->kind == 'W' ? 0x2a : 0x35;
-	if (s->kind != 'F') { be32(p + 34, s->block); p[39] = s->blocks >> 8; p[40] = s->blocks; }
+	int flags = s->kind == 'R' ? 0x41 : s->kind == 'W' ? 0x21 : 0x01;
+	command(p, flags, lun, slot, bytes, c->cmd_sn++, c->exp_stat_sn);
+	if (s->kind == 'F') cdb10(p, 0x35, 0, 0);   /* all of it */
+	else cdb10(p, s->kind == 'R' ? 0x28 : 0x2a, s->block, s->blocks);
 	if (body) memcpy(p + BHS, payload + (s->block % 64) * 512, body);
 	if (s->kind == 'R') read_bytes += bytes; else write_bytes += bytes;
 	c->step[slot] = c->next++;
@@ -218,7 +161,7 @@ static void go_on(Client *c, double t, int due)
 		begin(c, slot, t);
 		due = 0;
 	}
-	flush(c);
+	flush(&c->line, epoll, c);
 }
 
 static void send_data(Client *c, int slot)
@@ -233,7 +176,7 @@ static void send_data(Client *c, int slot)
 		memcpy(p + BHS, payload, n);
 		at += n; left -= n;
 	}
-	flush(c);
+	flush(&c->line, epoll, c);
 }
 
 static void finished(Client *c, double t)
@@ -253,7 +196,7 @@ static void check(Client *c)
 	uint64_t block = c->reads_at / 512;
 	if (!golden || c->reads_at + 8 > golden_size || written[block / 8] >> block % 8 & 1) return;
 	errno = 0;
-	if (memcmp(c->first, golden + c->reads_at, 8)) die("read what the golden image does not hold", c->number);
+	if (memcmp(c->first, golden + c->reads_at, 8)) die("read what the golden image does not hold", c->line.number);
 	checked++;
 }
 
@@ -267,15 +210,15 @@ static void header(Client *c)
 	c->slot = from32(c->head + 16);
 	errno = 0;
 	if (op == 0x23) {
-		if (c->head[36] || (c->head[1] & 0x83) != 0x83) die("the login was refused", c->number);
+		if (c->head[36] || (c->head[1] & 0x83) != 0x83) die("the login was refused", c->line.number);
 		c->exp_stat_sn = from32(c->head + 24) + 1;
 	} else if (op == 0x21 || op == 0x25) {
 		int last = op == 0x21 || c->head[1] & 1;
 		if (c->state == TUR) {
 			c->exp_stat_sn = from32(c->head + 24) + 1;
 		} else {
-			if (c->slot < 0 || c->slot >= DEPTH || c->step[c->slot] < 0) die("an answer to nothing", c->number);
-			if (last && c->head[3]) die("a command failed", c->number);
+			if (c->slot < 0 || c->slot >= DEPTH || c->step[c->slot] < 0) die("an answer to nothing", c->line.number);
+			if (last && c->head[3]) die("a command failed", c->line.number);
 			if (op == 0x25) {
 				c->reads_at = steps[c->step[c->slot]].block * 512ull + from32(c->head + 40);
 				c->firsts = 0;
@@ -284,7 +227,7 @@ static void header(Client *c)
 			c->ends = last;
 		}
 	} else if (op != 0x31 && op != 0x20)
-		die("an answer that was not expected", c->number);
+		die("an answer that was not expected", c->line.number);
 	c->max_cmd_sn = sn;
 }
 
@@ -297,7 +240,7 @@ static void whole(Client *c, double t)
 	else if (c->state == TUR) {
 		if (!c->head[3]) { c->state = READY; ready++; connected--; }
 		else if (c->tries++ < 5) test_ready(c);
-		else { errno = 0; die("the unit is not ready", c->number); }
+		else { errno = 0; die("the unit is not ready", c->line.number); }
 	} else {
 		if (op == 0x25) check(c);
 		if (c->ends) { finished(c, t); go_on(c, t, 0); }
@@ -344,11 +287,11 @@ static void turn(void)
 	for (int i = 0; i < n; i++) {
 		Client *c = events[i].data.ptr;
 		if (!c) continue;
-		if (events[i].events & EPOLLOUT) flush(c);
+		if (events[i].events & EPOLLOUT) flush(&c->line, epoll, c);
 		if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))) continue;
-		ssize_t got = recv(c->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+		ssize_t got = recv(c->line.fd, scratch, sizeof scratch, MSG_DONTWAIT);
 		if (got < 0 && errno == EAGAIN) continue;
-		if (got <= 0) die("the server closed the connection", c->number);
+		if (got <= 0) die("the server closed the connection", c->line.number);
 		consume(c, scratch, got, t);
 	}
 	for (int most = 4 * clients; heaped && heap[0]->due <= t && most; most--) go_on(pop(), t, 1);
@@ -439,7 +382,8 @@ int main(int argc, char **argv)
 	double begun = now();
 	for (int i = 0; ready < clients;) {
 		for (; i < clients && connected < together; i++, connected++) {
-			all[i].number = number_from + i;
+			all[i].line.keep = 65536;
+			all[i].line.number = number_from + i;
 			for (int k = 0; k < DEPTH; k++) all[i].step[k] = -1;
 			start_login(all + i);
 		}
