@@ -148,7 +148,8 @@ def page(lines: Sequence[Row], machine: str, rounds: int) -> str:
         " relay. Leases are\npersisted: by us in SQLite, on disk before the ACK leaves; by dnsmasq"
         " in its lease file, which it\nsyncs likewise; by Kea in its memfile, which it does not"
         " sync. Nobody probes the address first.\nExchanges a second: the highest rate at which at"
-        " most 1 % is lost. The p99 is from DISCOVER to ACK.\n",
+        " most 1 % is lost. The p99 is from DISCOVER to ACK, over all asks of a round, which the"
+        " servers are given\nin turn.\n",
         "TFTP: 300 clients at once are one process in C that takes less for a block than any of the"
         " servers, and says a\nrequest again after a second; tftpd-hpa fetches once a round. One"
         " curl with 300 transfers is at the end of its\ncore with each server, 5 µs a block, and"
@@ -228,6 +229,17 @@ def exchanges(text: str) -> Exchanges:
     first = min((sent for sent, _ in offers), default=0.0)
     last = max((received for _, received in acks), default=0.0)
     return Exchanges(begun, len(acks), last - first, tuple(durations))
+
+
+def pooled(parts: Iterable[Exchanges]) -> Exchanges:
+    """One server's asks as if they were one: a percentile is of all that it was asked."""
+    parts = list(parts)
+    return Exchanges(
+        sum(part.begun for part in parts),
+        sum(part.completed for part in parts),
+        sum(part.seconds for part in parts),
+        tuple(duration for part in parts for duration in part.durations),
+    )
 
 
 def avalanche(text: str) -> float:

@@ -2,7 +2,7 @@
 
     python -m tests.bench.net_servers dhcp FOLDER     ours, by itself, until it is ended
 
-Everything happens inside namespaces that ``bench_net`` has made: DHCP on one end of a veth pair,
+Everything happens inside namespaces that ``bench_net`` has made: each DHCP on a veth pair,
 TFTP and HTTP on loopback. A server is ended by its process id when the block that runs it is left.
 """
 
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -123,14 +123,19 @@ _COMMANDS: dict[tuple[str, str], Callable[[Path, Path], list[str]]] = {
 
 
 @contextmanager
-def running(service: str, side: str, folder: Path, ready: Callable[[], bool]) -> Iterator[int]:
-    """``side``'s process id, once it answers; RuntimeError when it does not within 20 s."""
+def running(
+    service: str, side: str, folder: Path, ready: Callable[[], bool], enter: Sequence[str] = ()
+) -> Iterator[int]:
+    """``side``'s process id, once it answers; RuntimeError when it does not within 20 s.
+
+    ``enter`` are words before its own that lead it elsewhere, and do not fork.
+    """
     own = folder / f"{service}-{side}"
     own.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "KEA_PIDFILE_DIR": str(own), "KEA_LOCKFILE_DIR": str(own)}
     with (own / "log").open("ab") as log:
         process = subprocess.Popen(
-            command(service, side, own),
+            [*enter, *command(service, side, own)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

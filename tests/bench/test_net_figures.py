@@ -22,6 +22,7 @@ from tests.bench.net_figures import (
     middle,
     page,
     percentile,
+    pooled,
     rows,
     table,
     turns,
@@ -169,6 +170,17 @@ def test_of_nothing_nothing_is_served() -> None:
 @pytest.mark.parametrize(("begun", "completed", "served"), [(100, 99, True), (100, 98, False)])
 def test_one_in_a_hundred_may_be_lost(begun: int, completed: int, served: bool) -> None:
     assert Exchanges(begun, completed, 1.0, ()).served is served
+
+
+def test_asks_are_pooled_before_anything_is_reckoned() -> None:
+    parts = [
+        Exchanges(3, 2, 1.0, (0.001, 0.009)),
+        Exchanges(2, 2, 0.5, (0.002, 0.003)),
+    ]
+    whole = pooled(iter(parts))
+    assert whole == Exchanges(5, 4, 1.5, (0.001, 0.009, 0.002, 0.003))
+    assert percentile(whole.durations, 0.75) == 0.003
+    assert pooled([]) == Exchanges(0, 0, 0.0, ())
 
 
 def test_the_avalanches_time_is_read() -> None:
