@@ -39,7 +39,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self._swift: PoolProxiedConnection | None = None
         self._cursor: Any = None  #: of that connection
-        self._swift_lock = threading.Lock()
+        #: Held by whoever writes in this process: SQLite itself lets the next one sleep for whole
+        #: milliseconds before it looks again.
+        self._writer = threading.Lock()
         self._carrier = wal.Carrier(self._carry)
         try:
             self._engine = _engine(url)
@@ -52,7 +54,7 @@ class Database:
     def close(self) -> None:
         """Give back all connections. Twice is harmless."""
         self._carrier.close()
-        with self._swift_lock:
+        with self._writer:
             self._let_go()
         self._engine.dispose()
 
@@ -63,7 +65,8 @@ class Database:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._engine.execution_options(netboot_writes=True).begin() as connection:
+        writes = self._engine.execution_options(netboot_writes=True)
+        with self._writer, writes.begin() as connection:
             yield connection
 
     @contextmanager
@@ -78,7 +81,7 @@ class Database:
         dialect = self._engine.dialect
         driver: Any = dialect.dbapi
         sqlite = dialect.name == "sqlite"
-        with self._swift_lock:
+        with self._writer:
             try:
                 cursor = self._cursor or self._prepare()
                 if sqlite:

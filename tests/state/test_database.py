@@ -5,6 +5,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -72,6 +75,30 @@ def test_a_writer_waits_for_another_process(store: Store, url: str) -> None:
     done.join()
     assert other.leases() == [lease(A, 5)]
     other.close()
+
+
+@pytest.mark.parametrize("swift", [True, False])
+def test_a_writer_does_not_sleep_for_another_of_its_process(
+    url: str, monkeypatch: pytest.MonkeyPatch, swift: bool
+) -> None:
+    monkeypatch.setattr(database, "BUSY", 0.0)  # who met another in SQLite would fail at once
+    with closing(Store(url)) as store, ThreadPoolExecutor(1) as pool:
+        store.prepare()
+        with store._swiftly() if swift else store._writing():
+            began = threading.Event()
+
+            def write() -> None:
+                began.set()
+                if swift:
+                    store.add_events([BootEvent(A, 1.0, Phase.SEEN, "")])
+                else:
+                    store.save_leases([lease(A, 5)])
+
+            second = pool.submit(write)
+            assert began.wait(20)
+            time.sleep(0.05)  # until it waits, or has failed
+            assert not second.done()
+        second.result(20)
 
 
 def test_a_new_file_that_another_just_makes_is_waited_for(url: str, tmp_path: Path) -> None:
