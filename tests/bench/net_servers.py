@@ -166,8 +166,11 @@ def cpu(pid: int) -> float:
     """Seconds that a server's processes have run: its own threads and its children."""
     total, left = 0, [pid]
     while left:
-        for task in Path(f"/proc/{left.pop()}/task").glob("*"):
-            with contextlib.suppress(OSError):  # it has just ended
+        tasks: list[Path] = []
+        with contextlib.suppress(OSError):  # it has just ended
+            tasks = list(Path(f"/proc/{left.pop()}/task").iterdir())
+        for task in tasks:
+            with contextlib.suppress(OSError):
                 total += int((task / "schedstat").read_text().split()[0])
                 left += [int(child) for child in (task / "children").read_text().split()]
     return total / 1e9
