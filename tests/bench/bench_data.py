@@ -198,9 +198,8 @@ async def measure(folder: Path, plan: Plan) -> tuple[Results, list[str]]:
                 for server in servers:
                     if written:  # else the kernel writes one's blocks on another's time
                         await asyncio.to_thread(os.sync)
-                    if row.unit == FRESH:
-                        await asyncio.to_thread(at_hand, plan.size)
-                    figure = await load(server, unit, plan.seconds, words)
+                    with at_hand(plan.size if row.unit == FRESH else 0):
+                        figure = await load(server, unit, plan.seconds, words)
                     written = row.unit != GOLDEN
                     runs[row.name].setdefault(server.name, []).append(figure)
                 if echoes:
