@@ -211,8 +211,8 @@ the other. `iscsi/nearby` has them fetched all at once: of 60 ms for each of 1,0
 were left, and the interpreter still waited 16 ms for what leads to the express lane, and uvloop
 for its own. Now `iscsi/intake` keeps that in one piece, and `iscsi/gate` reads for all sessions in
 place of the loop: it knows whose turns are next, and fetches what is theirs while the one before
-is answered. A client among 1,000 then took 41 to 54 ms, as the machine went, and in three whole
-runs 0.96 to 1.07 of what one among {FEW} took; before, 1.17 to 1.23."""
+is answered. A client among 1,000 then took 41 to 54 ms, as the machine went, and in six whole
+runs 0.94 to 1.10 of what one among {FEW} took; before, 1.17 to 1.23."""
 COLD = ("one client", "all at once", "all, read ahead")
 
 
