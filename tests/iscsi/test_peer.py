@@ -2,10 +2,8 @@
 
 import asyncio
 import errno
-import importlib.util
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,6 +25,7 @@ from netboot.iscsi.server import Edge
 from netboot.iscsi.session import READING_LIMIT
 from netboot.iscsi.spin import EVERY, Spin
 from netboot.model import Admission, Knock, Portal
+from tests.iscsi.uncompiled import without
 
 PORTAL = Portal("192.168.77.1", 3260)
 
@@ -123,12 +122,7 @@ class House:
 
 def _over_python() -> type[Peer]:
     """The class once more, as it is where nobody could compile the inlet."""
-    spec = importlib.util.find_spec("netboot.iscsi.peer")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "netboot.iscsi.intake", None)
-        spec.loader.exec_module(module)
+    module = without("netboot.iscsi.intake", "netboot.iscsi.peer")
     return cast(type[Peer], module.Peer)
 
 

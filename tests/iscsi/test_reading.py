@@ -1,18 +1,16 @@
 """What all connections are read by: there when the first session needs it, gone at the end."""
 
 import asyncio
-import importlib.util
 import socket
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import uvloop
 
 from netboot.iscsi import intake, reading
 from netboot.iscsi.reading import RECEIVE_BUFFER, SMALL_ROOM, Reading
+from tests.iscsi.uncompiled import without
 
 
 class Door(intake.Inlet):
@@ -27,16 +25,6 @@ class Door(intake.Inlet):
     def _long_way(self, view: memoryview, tags: set[int], nbytes: int) -> None:
         self.came.append(bytes(view))
         self.then()
-
-
-def _without_the_compiled() -> Any:
-    spec = importlib.util.find_spec("netboot.iscsi.reading")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "netboot.iscsi.gate", None)
-        spec.loader.exec_module(module)
-    return module
 
 
 def test_a_small_chunk_is_the_beginning_of_the_buffer() -> None:
@@ -89,7 +77,7 @@ def test_nothing_is_made_for_nobody() -> None:
 
 
 def test_where_it_was_not_built_the_loop_reads() -> None:
-    shared = _without_the_compiled().Reading()
+    shared = without("netboot.iscsi.gate", "netboot.iscsi.reading").Reading()
     assert reading.Gate is not None and shared.gate is None
     assert shared.spin.look(1.0) == 0
     shared.close()
