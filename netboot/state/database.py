@@ -45,6 +45,7 @@ class Database:
         self._carrier = wal.Carrier(self._carry)
         try:
             self._engine = _engine(url)
+            self._sqlite = self._engine.dialect.name == "sqlite"
             _keep_to_ourselves(self._engine)
             with self._writing() as connection:
                 schema.migrate(connection)
@@ -66,8 +67,10 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         writes = self._engine.execution_options(netboot_writes=True)
-        with self._writer, writes.begin() as connection:
-            yield connection
+        with self._writer:
+            with writes.begin() as connection:
+                yield connection
+            self._count()
 
     @contextmanager
     def _swiftly(self) -> Iterator[Callable[[str, Sequence[object]], int]]:
@@ -78,9 +81,8 @@ class Database:
         SQLAlchemy's execute take three times as long as the whole transaction does. One thread at
         a time.
         """
-        dialect = self._engine.dialect
-        driver: Any = dialect.dbapi
-        sqlite = dialect.name == "sqlite"
+        driver: Any = self._engine.dialect.dbapi
+        sqlite = self._sqlite
         with self._writer:
             try:
                 cursor = self._cursor or self._prepare()
@@ -94,9 +96,9 @@ class Database:
                 yield execute
                 if sqlite:
                     cursor.execute("COMMIT")  # the driver's commit() parses it each time
-                    self._carrier.committed()
                 else:
                     cursor.connection.commit()
+                self._count()
             except BaseException as error:
                 self._let_go()
                 if isinstance(error, driver.Error):
@@ -104,14 +106,18 @@ class Database:
                     raise NetbootError(text) from error
                 raise
 
+    def _count(self) -> None:
+        """A commit more; who carries it over is none of those who wait for the writer's lock."""
+        if self._sqlite:
+            self._carrier.committed()
+
     def _prepare(self) -> Any:
-        """The cursor that is kept; nothing that others could do instead is done at a commit."""
+        """The cursor that is kept."""
         self._swift = self._engine.raw_connection()
         self._cursor = cursor = self._swift.cursor()
         path = self._engine.url.database
-        if self._engine.dialect.name == "sqlite" and path not in _NO_FILE:
+        if self._sqlite and path not in _NO_FILE:
             assert path is not None
-            cursor.execute(f"PRAGMA wal_autocheckpoint = {wal.AT_LAST}")
             cursor.execute("BEGIN IMMEDIATE")
             wal.reserve(path)
             cursor.execute("COMMIT")
@@ -171,7 +177,8 @@ def _on_connect(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
     _into_wal(cursor)
-    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+    wanted = ("synchronous = FULL", "foreign_keys = ON", f"wal_autocheckpoint = {wal.AT_LAST}")
+    for pragma in wanted:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
