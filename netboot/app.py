@@ -39,6 +39,7 @@ from netboot.model import (
     DhcpMode,
     Knock,
     LeaseState,
+    Overlay,
     Stage,
 )
 from netboot.ndp.engine import Engine as RouterEngine
@@ -123,7 +124,6 @@ class Service:
             site=lambda: self.site,
             timelines=Timelines(self._store.events(limit=_PAST)),
             holder_of=self._engine.leases.by_address,
-            begin_boot=self._begin_boot,
             keep=journal.add,
             clock=self._clock,
             trouble=self._ledger.trouble,
@@ -170,8 +170,9 @@ class Service:
                     self._engine,
                     site.interface,
                     site.address.ip,
-                    persist=self._store.save_leases,
+                    persist=self._store.keep,
                     publish=self._sight.publish,
+                    begins=self._begins,
                     clock=self._clock,
                 )
             )
@@ -204,12 +205,13 @@ class Service:
 
     # What the parts ask.
 
-    def _begin_boot(self, mac: str) -> None:
+    def _begins(self, mac: str) -> Overlay | None:
         profile = profiles.assign(mac, self.site).profile
-        if profile is not None:
-            named = mac, profile.image, profile.overlay
-            self._ledger.begin_boot(*named)
-            self._warmer.boots(profile.image, lambda: self._ledger.golden_of(*named))
+        if profile is None:
+            return None
+        named = mac, profile.image, profile.overlay
+        self._warmer.boots(profile.image, lambda: self._ledger.golden_of(*named))
+        return self._ledger.begins(*named)
 
     def _admit(self, knock: Knock) -> Admission:
         """The answer to the disk process; nobody gets in while their disk is thrown away."""

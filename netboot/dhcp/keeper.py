@@ -1,9 +1,9 @@
-"""Leases on their way to the disk, and the replies that wait for them.
+"""Leases, and disks that begin anew, on their way to ours; and the replies that wait for them.
 
 One thread waits for the disk so that the event loop never does. What comes while it is busy is
 gathered and made durable together: one commit for many ACKs, however slow the disk is. Nothing
-that waits is done before its leases are durable, what concerns one machine is done in the order
-in which it came, and leases are written in the order in which the engine gave them. It never
+that waits is done before its records are durable, what concerns one machine is done in the order
+in which it came, and records are written in the order in which the engine gave them. It never
 loses one silently: what could not be written comes back with the reason.
 """
 
@@ -15,9 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeAlias
 
 from netboot.dhcp.effects import Effect
-from netboot.model import Lease
+from netboot.model import Lease, Overlay
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,22 @@ BACKLOG = 4096
 #: Seconds that a stop waits for the disk.
 PATIENCE = 5.0
 
+#: A promise to a machine, or what its new boot makes of its disk.
+Record: TypeAlias = Lease | Overlay
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What one packet of ``mac``'s led to: ``effects`` happen once ``leases`` are durable."""
+    """What one packet of ``mac``'s led to: ``effects`` happen once ``records`` are durable."""
 
     mac: str
-    leases: tuple[Lease, ...]
+    records: tuple[Record, ...]
     effects: tuple[Effect, ...]
+
+    @property
+    def promises(self) -> bool:
+        """Whether a machine would rely on it: a lease is none until it is durable."""
+        return any(isinstance(record, Lease) for record in self.records)
 
 
 class Keeper:
@@ -44,10 +53,10 @@ class Keeper:
 
     def __init__(
         self,
-        persist: Callable[[Sequence[Lease]], None],
+        persist: Callable[[Sequence[Record]], None],
         settled: Callable[[Waiting, Exception | None], None],
     ) -> None:
-        """``persist`` runs in our thread: it returns when all leases are durable, or raises when
+        """``persist`` runs in our thread: it returns when all records are durable, or raises when
         none is. ``settled`` gets each of ``add``'s, with the error where it was not written."""
         self._persist = persist
         self._settled = settled
@@ -126,22 +135,22 @@ class Keeper:
     def _write(self, batch: Sequence[Waiting]) -> list[Exception | None]:
         """One error or None for each. When the whole cannot be written, each is tried by itself;
         two that fail in a row show that it is not for what they say, and the rest fails too."""
-        error = self._try([lease for waiting in batch for lease in waiting.leases])
+        error = self._try([record for waiting in batch for record in waiting.records])
         if error is None or len(batch) == 1:
             return [error] * len(batch)
-        log.warning("%d leases could not be written together: %s", len(batch), error)
+        log.warning("%d records could not be written together: %s", len(batch), error)
         errors: list[Exception | None] = []
         for waiting in batch:
             if len(errors) >= 2 and errors[-1] is not None and errors[-2] is not None:
-                errors.append(errors[-1] if waiting.leases else None)
+                errors.append(errors[-1] if waiting.records else None)
             else:
-                errors.append(self._try(waiting.leases))
+                errors.append(self._try(waiting.records))
         return errors
 
-    def _try(self, leases: Sequence[Lease]) -> Exception | None:
+    def _try(self, records: Sequence[Record]) -> Exception | None:
         try:
-            if leases:
-                self._persist(leases)
+            if records:
+                self._persist(records)
         except Exception as error:
             return error
         return None

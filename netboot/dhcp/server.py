@@ -1,7 +1,8 @@
 """The sockets of DHCP: UDP 67 and 4011 on one interface, and the link below them.
 
 It reads what waits in one wake-up and asks the engine about each packet. A reply that promises
-nothing leaves at once; one with a lease when that is durable, which ``keeper`` sees to for all of
+nothing leaves at once; one with a lease, or to a boot that begins on a new disk, when that is
+durable, which ``keeper`` sees to for all of
 a wake-up together. No packet, no slow or full disk and no interface that went down ever stops it.
 """
 
@@ -13,7 +14,7 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from itertools import groupby
 
@@ -29,11 +30,11 @@ from netboot.dhcp.effects import (
     Send,
 )
 from netboot.dhcp.engine import Engine
-from netboot.dhcp.keeper import Keeper, Waiting
+from netboot.dhcp.keeper import Keeper, Record, Waiting
 from netboot.dhcp.link import Link
 from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent
-from netboot.model import Lease
+from netboot.model import Overlay
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +54,15 @@ class DhcpServer:
         engine: Engine,
         interface: str,
         address: IPv4Address,
-        persist: Callable[[Sequence[Lease]], None],
+        persist: Callable[[Sequence[Record]], None],
         publish: Callable[[BootEvent], None],
         *,
+        begins: Callable[[str], Overlay | None] = lambda mac: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``persist`` returns when all the leases are durable and raises when none can be; it is
-        called in a thread of its own, once at a time."""
+        """``persist`` returns when all the records are durable and raises when none can be; it is
+        called in a thread of its own, once at a time. ``begins`` says what the new boot of a
+        machine makes of its disk, on the loop."""
         self._engine = engine
         self._interface = interface
         self._address = address
@@ -69,6 +72,7 @@ class DhcpServer:
         self._control = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
         self._keeper = Keeper(persist, self._settled)
         self._publish = publish
+        self._begins = begins
         self._clock = clock
         self._sockets: dict[int, socket.socket] = {}
         self._link: Link | None = None
@@ -214,15 +218,34 @@ class DhcpServer:
         if not effects:
             return
         mac = _machine(effects[0])
-        leases = tuple(effect.lease for effect in effects if isinstance(effect, Persist))
-        if not leases and not self._keeper.holds(mac):
+        records = tuple(self._records(effects))
+        if not records and not self._keeper.holds(mac):
             self._do(effects)
             return
         self._do(effect for effect in effects if isinstance(effect, Probe))
         rest = tuple(effect for effect in effects if not isinstance(effect, Persist | Probe))
-        if not self._keeper.add(Waiting(mac, leases, rest)):
-            self._engine.counters["unpersisted"] += 1
-            self._complain("disk", "the disk is too slow: %s and others are not answered", mac)
+        waiting = Waiting(mac, records, rest)
+        if self._keeper.add(waiting):
+            return
+        if records and not waiting.promises:  # its boot is told of once, and would never begin
+            self._settled(waiting, NetbootError("the disk is too slow"))
+            return
+        self._engine.counters["unpersisted"] += 1
+        self._complain("disk", "the disk is too slow: %s and others are not answered", mac)
+
+    def _records(self, effects: Iterable[Effect]) -> Iterator[Record]:
+        for effect in effects:
+            match effect:
+                case Persist(lease=lease):
+                    yield lease
+                case Publish(event=BootEvent(fresh=True, mac=mac)):
+                    try:
+                        overlay = self._begins(mac)
+                    except Exception as error:
+                        _old_disk(mac, error)
+                    else:
+                        if overlay is not None:
+                            yield overlay
 
     def _end(self) -> None:
         """Of a wake-up: its leases go to the disk together."""
@@ -232,11 +255,13 @@ class DhcpServer:
     def _settled(self, waiting: Waiting, error: Exception | None) -> None:
         if error is None:
             self._do(waiting.effects)
-            return
-        self._engine.counters["unpersisted"] += 1
-        text = "a lease of %s could not be written, and is not acknowledged: %s"
-        expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
-        log.error(text, waiting.mac, error, exc_info=None if expected else error)
+        elif waiting.promises:
+            self._engine.counters["unpersisted"] += 1
+            text = "a lease of %s could not be written, and is not acknowledged: %s"
+            _report(text, waiting.mac, error)
+        else:
+            _old_disk(waiting.mac, error)
+            self._do(waiting.effects)
 
     def _do(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -287,6 +312,15 @@ class DhcpServer:
         if what not in self._warned:
             self._warned.add(what)
             log.warning(text, *values)
+
+
+def _old_disk(mac: str, error: Exception) -> None:
+    _report("%s: its new boot finds its old disk: %s", mac, error)
+
+
+def _report(text: str, mac: str, error: Exception) -> None:
+    expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
+    log.error(text, mac, error, exc_info=None if expected else error)
 
 
 def _machine(effect: Effect) -> str:

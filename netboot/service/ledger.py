@@ -36,7 +36,7 @@ class Ledger:
     >>> ledger = Ledger(store, Path("/var/lib/netboot"))
     >>> ledger.overlay_of(mac, "debian", OverlayMode.EPHEMERAL).generation
     0
-    >>> ledger.begin_boot(mac, "debian", OverlayMode.EPHEMERAL).generation
+    >>> ledger.begins(mac, "debian", OverlayMode.EPHEMERAL).generation
     1
     """
 
@@ -55,7 +55,8 @@ class Ledger:
 
     def golden_of(self, mac: str, image: str, mode: OverlayMode) -> str | None:
         """The golden file that a client is about to boot from; None when there is none."""
-        overlay = self._store.overlay(mac, image, mode)
+        kept = mode is OverlayMode.PERSISTENT
+        overlay = self._store.overlay(mac, image, mode) if kept else None
         version = self._store.version(image, overlay.version) if overlay else None
         version = version or self._store.latest(image)
         return version.path if version else None
@@ -65,18 +66,22 @@ class Ledger:
 
         Raises ImageError when the image has no version.
         """
-        return self._store.overlay(mac, image, mode) or self._begin(mac, image, mode, 0)
+        return self._store.overlay(mac, image, mode) or self._begin(mac, image, mode)
 
-    def begin_boot(self, mac: str, image: str, mode: OverlayMode) -> Overlay | None:
-        """A new boot begins: an ephemeral overlay gets its next generation, over the latest
-        version. None when there is nothing to decide, or no version to decide on.
+    def begins(self, mac: str, image: str, mode: OverlayMode) -> Overlay | None:
+        """What a new boot makes of an ephemeral overlay: its next generation, over the latest
+        version; ``Store.keep`` makes it true. None when there is nothing to decide, or no version
+        to decide on.
 
         Who never logged in has none yet, and gets none by this: anybody can invent MACs.
         """
-        if mode is not OverlayMode.EPHEMERAL or self._store.latest(image) is None:
+        if mode is not OverlayMode.EPHEMERAL:
             return None
         before = self._store.overlay(mac, image, mode)
-        return self._begin(mac, image, mode, before.generation + 1) if before else None
+        version = self._store.latest(image) if before else None
+        if before is None or version is None:
+            return None
+        return replace(_anew(before, version), path=str(self.path_of(mac, image, mode)))
 
     def trouble(self, mac: str, text: str, at: float) -> None:
         """Remember, for ``overlay list``, what went wrong with a client's disk.
@@ -96,7 +101,7 @@ class Ledger:
         except NetbootError as error:
             log.error("the trouble of %s cannot be remembered: %s", mac, error)
 
-    def _begin(self, mac: str, image: str, mode: OverlayMode, generation: int) -> Overlay:
+    def _begin(self, mac: str, image: str, mode: OverlayMode) -> Overlay:
         version = self._store.latest(image)
         if version is None:
             raise ImageError(
@@ -104,7 +109,7 @@ class Ledger:
                 f"`netboot image list`"
             )
         path = str(self.path_of(mac, image, mode))
-        made = Overlay(mac, image, version.number, mode, generation, path)
+        made = Overlay(mac, image, version.number, mode, 0, path)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store.save_overlay(made)
         return made
@@ -151,12 +156,20 @@ def discard(store: Store, overlay: Overlay) -> int:
         ) from None
     latest = store.latest(overlay.image)
     if overlay.mode is OverlayMode.EPHEMERAL and latest is not None:
-        count = overlay.generation + 1
-        fresh = replace(overlay, generation=count, version=latest.number)
-        store.save_overlay(replace(fresh, trouble="", troubled=None))
+        store.save_overlay(_anew(overlay, latest))
     else:
         store.delete_overlay(overlay)
     return freed
+
+
+def _anew(before: Overlay, version: Version) -> Overlay:
+    return replace(
+        before,
+        generation=before.generation + 1,
+        version=version.number,
+        trouble="",
+        troubled=None,
+    )
 
 
 def allocated(overlay: Overlay) -> int:

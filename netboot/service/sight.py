@@ -1,8 +1,8 @@
 """What happens to the machines, seen from every side and told as one stream of BootEvents.
 
 DHCP and HTTP publish their own; downloads by TFTP and what the disk process tells are turned
-into events here. Then, in this order: a new boot begins (before its answer leaves), the
-timelines, the journal, a line in the log, and whoever else subscribed.
+into events here. Then, in this order: the timelines, the journal, a line in the log, and
+whoever else subscribed.
 """
 
 import logging
@@ -14,7 +14,6 @@ from pathlib import Path
 from netboot.boot.initiators import initiator_of
 from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
-from netboot.errors import NetbootError
 from netboot.events import BootEvent, Bus, Phase
 from netboot.model import Admission, Lease, LeaseState, Site, Stage
 from netboot.tftp.server import TftpEvent
@@ -26,8 +25,8 @@ _NEIGHBOURS = Path("/proc/net/arp")
 
 
 class Sight:
-    """``begin_boot`` is called for each new boot of a machine, ``keep`` for every event,
-    ``trouble`` (MAC, text, when) for whatever goes wrong with a disk.
+    """``keep`` is called for every event, ``trouble`` (MAC, text, when) for whatever goes wrong
+    with a disk.
 
     ``site`` and ``holder_of`` (who has an address) are asked anew each time.
     """
@@ -37,7 +36,6 @@ class Sight:
         site: Callable[[], Site],
         timelines: Timelines,
         holder_of: Callable[[IPv4Address], Lease | None],
-        begin_boot: Callable[[str], None],
         keep: Callable[[BootEvent], None],
         clock: Callable[[], float],
         trouble: Callable[[str, str, float], None] = lambda mac, text, at: None,
@@ -47,10 +45,8 @@ class Sight:
         self.refused: Counter[int] = Counter()  #: logins, by their status, as the log tells
         self._site = site
         self._holder_of = holder_of
-        self._begin_boot = begin_boot
         self._clock = clock
         self._trouble = trouble
-        self.bus.subscribe(self._begin)
         self.bus.subscribe(self._tell)
         self.bus.subscribe(keep)
 
@@ -129,13 +125,6 @@ class Sight:
     def _name(self, mac: str) -> str:
         host = self._site().hosts.get(mac)
         return f"{host.name} ({mac})" if host else mac
-
-    def _begin(self, event: BootEvent) -> None:
-        if event.fresh:
-            try:
-                self._begin_boot(event.mac)
-            except NetbootError as error:
-                log.error("%s: its new boot finds its old disk: %s", self._name(event.mac), error)
 
     def _tell(self, event: BootEvent) -> None:
         before = self.timelines.of(event.mac)

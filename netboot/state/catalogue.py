@@ -13,7 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from netboot.errors import ImageError
 from netboot.model import Overlay, OverlayMode, Version
 from netboot.state import schema
-from netboot.state.database import Database
+from netboot.state.database import Database, Execute
+
+#: The OFFER of each boot waits for it.
+_RENEWED = (
+    "UPDATE overlay SET version = ?, generation = ?, path = ?, trouble = '', troubled = NULL"
+    " WHERE mac = ? AND image = ? AND mode = ?"
+)
 
 
 class Catalogue(Database):
@@ -133,6 +139,12 @@ class Catalogue(Database):
         named = _named(overlay.mac, overlay.image, overlay.mode)
         with self._writing() as connection:
             return connection.execute(delete(schema.overlay).where(named)).rowcount > 0
+
+
+def renew(execute: Execute, overlay: Overlay) -> None:
+    """An overlay begins anew, with no trouble, within a transaction; harmless when it is gone."""
+    named = overlay.mac, overlay.image, overlay.mode.value
+    execute(_RENEWED, (overlay.version, overlay.generation, overlay.path, *named))
 
 
 def _overlay(row: Row[Any]) -> Overlay:

@@ -33,6 +33,10 @@ _BESIDE = ("", "-wal", "-shm")
 _NO_FILE = (None, "", ":memory:")
 
 
+#: Runs SQL with ``?`` for values within a transaction; returns how many rows it changed.
+Execute = Callable[[str, Sequence[object]], int]
+
+
 class Database:
     """Opens (and brings up to date) the database at a SQLAlchemy URL."""
 
@@ -73,9 +77,8 @@ class Database:
             self._count()
 
     @contextmanager
-    def _swiftly(self) -> Iterator[Callable[[str, Sequence[object]], int]]:
-        """One transaction, for what a machine waits for: ``execute`` of SQL with ``?`` for values,
-        which returns how many rows it changed.
+    def _swiftly(self) -> Iterator[Execute]:
+        """One transaction, for what a machine waits for.
 
         On a connection and a cursor of the driver's that are kept for it: taking one and
         SQLAlchemy's execute take three times as long as the whole transaction does. One thread at

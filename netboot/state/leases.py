@@ -8,7 +8,7 @@ from sqlalchemy import Row, and_, delete, select
 
 from netboot.model import Lease, LeaseState
 from netboot.state import schema
-from netboot.state.database import Database
+from netboot.state.database import Database, Execute
 
 #: Every ACK waits for these, which SQLite and PostgreSQL both take. Most leases are of a machine
 #: that has the address already: that writes one page, for it changes what no index holds.
@@ -44,28 +44,27 @@ class Leases(Database):
             row = connection.execute(select(schema.lease).where(held)).first()
         return _lease(row) if row else None
 
-    def save_leases(self, leases: Iterable[Lease]) -> None:
-        """Remember these, in one transaction that is on disk when this returns.
-
-        A MAC that moves to another address gives its old one up; an address that is given to
-        another MAC is taken from the old one.
-        """
-        with self._swiftly() as execute:
-            for lease in leases:
-                address, state = str(lease.address), _STATES[lease.state]
-                if lease.state is not LeaseState.DECLINED:
-                    told = (lease.expires, state, lease.hostname, address, lease.mac, _DECLINED)
-                    if execute(_AGAIN, told):
-                        continue
-                    execute(_MOVED, (lease.mac, _DECLINED, address))
-                execute(_KEPT, (address, lease.mac, lease.expires, state, lease.hostname))
-
     def forget_leases(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free again."""
         with self._writing() as connection:
             for address in addresses:
                 gone = schema.lease.c.address == str(address)
                 connection.execute(delete(schema.lease).where(gone))
+
+
+def save(execute: Execute, lease: Lease) -> None:
+    """Remember a lease, within a transaction.
+
+    A MAC that moves to another address gives its old one up; an address that is given to another
+    MAC is taken from the old one.
+    """
+    address, state = str(lease.address), _STATES[lease.state]
+    if lease.state is not LeaseState.DECLINED:
+        told = (lease.expires, state, lease.hostname, address, lease.mac, _DECLINED)
+        if execute(_AGAIN, told):
+            return
+        execute(_MOVED, (lease.mac, _DECLINED, address))
+    execute(_KEPT, (address, lease.mac, lease.expires, state, lease.hostname))
 
 
 def _lease(row: Row[Any]) -> Lease:

@@ -200,7 +200,7 @@ def _server(service: str, own: Path, files: Path) -> Any:
         engine,
         LINK,
         ADDRESS.ip,
-        persist=store.save_leases,
+        persist=store.keep,
         publish=lambda event: None,
     )
 

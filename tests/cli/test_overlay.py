@@ -78,7 +78,9 @@ def test_what_went_wrong_is_in_the_list_until_a_reset(tmp_path: Path, store: Sto
 def test_overlays_are_listed_with_who_uses_them(tmp_path: Path, store: Store) -> None:
     book = Ledger(store, tmp_path)
     book.overlay_of(MAC, "debian", FRESH)
-    book.begin_boot(MAC, "debian", FRESH)
+    begun = book.begins(MAC, "debian", FRESH)
+    assert begun
+    store.keep([begun])
     disk = opened(store, book.overlay_of(MAC, "debian", KEPT))
     disk.flush()
     lines = works(tmp_path, "list").splitlines()

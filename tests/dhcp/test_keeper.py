@@ -133,7 +133,7 @@ def test_a_machine_is_held_until_its_last_is_settled() -> None:
         assert not bench.keeper.holds(mac_of(1))
 
     bench = run(story, ready=False)
-    assert [len(item.leases) for item, _ in bench.settled] == [1, 0]
+    assert [len(item.records) for item, _ in bench.settled] == [1, 0]
     assert bench.disk.commits == [[lease(1)]]
 
 
@@ -196,7 +196,7 @@ def test_one_bad_lease_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
     assert [error is None for _, error in bench.settled] == [True, True, False, True, True]
     assert bench.disk.commits == [[lease(number)] for number in (0, 1, 3, 4)]
     assert caplog.messages == [
-        "5 leases could not be written together: [Errno 28] No space left on device"
+        "5 records could not be written together: [Errno 28] No space left on device"
     ]
 
 
@@ -303,4 +303,4 @@ def test_the_disk_and_the_machines_see_the_order_of_the_engine(
     bench = run(story)
     assert bench.settled == [(item, None) for item in items]
     written = [each for commit in bench.disk.commits for each in commit]
-    assert written == [each for item in items for each in item.leases]
+    assert written == [each for item in items for each in item.records]

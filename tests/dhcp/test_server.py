@@ -19,10 +19,11 @@ from scapy.layers.l2 import Ether
 
 from netboot.dhcp import keeper
 from netboot.dhcp.engine import Engine
+from netboot.dhcp.keeper import Record
 from netboot.dhcp.server import DhcpServer
-from netboot.errors import ConfigError
+from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent, Phase
-from netboot.model import DhcpMode, Lease, LeaseState
+from netboot.model import DhcpMode, Lease, LeaseState, Overlay, OverlayMode
 
 SERVER = IPv4Address("192.168.77.1")
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
@@ -280,6 +281,88 @@ def test_a_batch_that_fails_is_tried_one_by_one(bench: Bench) -> None:
         assert [lease.mac for lease in bench.kept] == macs
 
     bench.run(story, bench.server(persist=no_batches))
+
+
+def disk_of(mac: str) -> Overlay:
+    return Overlay(mac, "debian", 1, OverlayMode.EPHEMERAL, 7, "/overlays/a.ephemeral.qcow2")
+
+
+def begins(mac: str) -> Overlay | None:
+    """Only A has a disk that begins anew with each boot."""
+    return disk_of(A) if mac == A else None
+
+
+def test_a_boot_begins_on_its_new_disk_before_its_offer_leaves(bench: Bench) -> None:
+    ready, begun = threading.Event(), threading.Event()
+    kept: list[Record] = []
+
+    def persist(records: Sequence[Record]) -> None:
+        begun.set()
+        assert ready.wait(PATIENCE)
+        kept.extend(records)
+
+    async def story() -> None:
+        bench.say(A, "discover", *bench.kit.BIOS)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        bench.say(B, "discover", *bench.kit.BIOS)  # a slow disk is in nobody else's way
+        first = await bench.hear()
+        assert (kind(first), first.dst) == (2, B)
+        assert [event.mac for event in bench.told] == [B, B]
+        ready.set()
+        second = await bench.hear()
+        assert (kind(second), second.dst) == (2, A)
+        assert kept == [disk_of(A)]
+        assert [event.phase for event in bench.told[2:]] == [Phase.SEEN, Phase.OFFERED]
+        bench.say(A, "discover", *bench.kit.BIOS)  # said again: that boot has begun
+        assert kind(await bench.hear()) == 2
+        assert kept == [disk_of(A)]
+
+    bench.run(story, bench.server(persist=persist, begins=begins))
+
+
+def test_a_boot_that_finds_no_place_to_wait_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said again it would be no new boot, and on its old disk without a word."""
+    monkeypatch.setattr(keeper, "BACKLOG", 0)
+
+    async def story() -> None:
+        bench.say(A, "discover", *bench.kit.BIOS)
+        assert kind(await bench.hear()) == 2
+
+    bench.run(story, bench.server(begins=begins))
+    says = f"{A}: its new boot finds its old disk: the disk is too slow"
+    assert says in caplog.messages
+    assert bench.engine.counters["unpersisted"] == 0
+
+
+def unkept(records: Sequence[Record]) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def unknown(mac: str) -> Overlay | None:
+    raise NetbootError("database is locked")
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"persist": unkept, "begins": begins}, "[Errno 28] No space left on device"),
+        ({"begins": unknown}, "database is locked"),
+    ],
+)
+def test_a_boot_that_cannot_begin_is_told_and_goes_on(
+    bench: Bench, parts: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        bench.say(A, "discover", *bench.kit.BIOS)
+        assert kind(await bench.hear()) == 2
+
+    bench.run(story, bench.server(**parts))
+    assert f"{A}: its new boot finds its old disk: {why}" in caplog.messages
+    assert "Traceback" not in caplog.text
+    assert [event.phase for event in bench.told] == [Phase.SEEN, Phase.OFFERED]
+    assert bench.engine.counters["unpersisted"] == 0
 
 
 def test_what_a_relay_forwards_is_asked_once(bench: Bench) -> None:

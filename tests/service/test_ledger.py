@@ -9,7 +9,17 @@ import pytest
 
 from netboot.boot.script import Scripts
 from netboot.errors import ImageError, NetbootError
-from netboot.model import DiskSpec, Host, Lease, LeaseState, OverlayMode, Profile, Site, Version
+from netboot.model import (
+    DiskSpec,
+    Host,
+    Lease,
+    LeaseState,
+    Overlay,
+    OverlayMode,
+    Profile,
+    Site,
+    Version,
+)
 from netboot.service import ledger
 from netboot.service.ledger import Ledger, discard
 from netboot.state.store import Store
@@ -44,6 +54,14 @@ def golden(store: Store, folder: Path, number: int = 1) -> Version:
 # Versions and overlays.
 
 
+def boot(store: Store, book: Ledger) -> Overlay | None:
+    """As the service does it, when A's firmware asks for the first time."""
+    begun = book.begins(A, "debian", FRESH)
+    assert begun is None or store.overlay(A, "debian", FRESH) != begun, "nothing is true yet"
+    store.keep([begun] if begun else [])
+    return begun
+
+
 def test_the_first_login_begins_an_overlay_over_the_latest_version(
     store: Store, book: Ledger, tmp_path: Path
 ) -> None:
@@ -66,7 +84,7 @@ def test_a_persistent_client_keeps_its_version(store: Store, book: Ledger, tmp_p
     golden(store, tmp_path)
     before = book.overlay_of(A, "debian", KEPT)
     golden(store, tmp_path, 2)
-    assert book.begin_boot(A, "debian", KEPT) is None
+    assert book.begins(A, "debian", KEPT) is None
     assert book.overlay_of(A, "debian", KEPT) == before
     assert book.overlay_of(B, "debian", KEPT).version == 2
     found = book.version_at("debian", 1)
@@ -86,16 +104,23 @@ def test_what_a_client_is_about_to_boot_from(store: Store, book: Ledger, tmp_pat
     assert book.golden_of(B, "debian", KEPT) == second.path
 
 
+def test_a_fresh_disk_is_about_to_be_the_latest(store: Store, book: Ledger, tmp_path: Path) -> None:
+    golden(store, tmp_path)
+    book.overlay_of(A, "debian", FRESH)
+    second = golden(store, tmp_path, 2)
+    assert book.golden_of(A, "debian", FRESH) == second.path
+
+
 def test_an_ephemeral_client_is_fresh_and_up_to_date_at_each_boot(
     store: Store, book: Ledger, tmp_path: Path
 ) -> None:
     golden(store, tmp_path)
     seen = []
-    for boot in range(3):
-        if boot == 2:
+    for number in range(3):
+        if number == 2:
             golden(store, tmp_path, 2)
-        begun = book.begin_boot(A, "debian", FRESH)
-        assert (begun is None) == (boot == 0), "a machine that never logged in costs nothing"
+        begun = boot(store, book)
+        assert (begun is None) == (number == 0), "a machine that never logged in costs nothing"
         assert store.overlays() == ([begun] if begun else [])
         # A second login within one boot finds the same disk.
         for _ in range(2):
@@ -118,13 +143,13 @@ def test_trying_the_other_mode_leaves_what_was_written(
 ) -> None:
     golden(store, tmp_path)
     kept = book.overlay_of(A, "debian", KEPT)
-    book.begin_boot(A, "debian", FRESH)
+    boot(store, book)
     assert book.overlay_of(A, "debian", FRESH).path != kept.path
     assert book.overlay_of(A, "debian", KEPT) == kept
 
 
 def test_an_image_that_is_not_there_is_one_line(book: Ledger) -> None:
-    assert book.begin_boot(A, "debian", FRESH) is None
+    assert book.begins(A, "debian", FRESH) is None
     with pytest.raises(ImageError, match="image debian is not there: build it with `netboot ima"):
         book.overlay_of(A, "debian", KEPT)
 
@@ -325,7 +350,7 @@ def test_a_fresh_disk_has_no_trouble(store: Store, book: Ledger, tmp_path: Path)
     discard(store, book.overlay_of(A, "debian", FRESH))
     assert troubles(store) == [(FRESH, "", None)]
     book.trouble(A, f"{fresh.path}: full", 500.0)
-    book.begin_boot(A, "debian", FRESH)
+    boot(store, book)
     assert troubles(store) == [(FRESH, "", None)]
 
 
@@ -356,7 +381,7 @@ def test_explaining_makes_nothing(store: Store, book: Ledger, tmp_path: Path) ->
     assert told.disk and told.disk.version == 1 and told.disk.overlay is None
     assert store.overlays() == []
     book.overlay_of(A, "debian", FRESH)
-    book.begin_boot(A, "debian", FRESH)
+    boot(store, book)
     told = book.explain(A, site, Scripts(), lambda _mac: None)
     assert told.disk and told.disk.generation == 1 and told.disk.overlay
     assert book.explain(B, site, Scripts(), lambda _mac: None).profile is None

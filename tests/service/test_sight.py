@@ -9,7 +9,6 @@ import pytest
 
 from netboot.boot.timeline import Timelines
 from netboot.disks.wire import DiskEvent, Kind
-from netboot.errors import ImageError
 from netboot.events import BootEvent, Phase
 from netboot.model import Admission, Host, Lease, LeaseState, Profile, Site
 from netboot.service import sight
@@ -33,20 +32,10 @@ LEASES = {
 class Watched:
     """A Sight with everything around it written down."""
 
-    def __init__(self, failing: bool = False) -> None:
+    def __init__(self) -> None:
         self.kept: list[BootEvent] = []
-        self.begun: list[str] = []
         self.order: list[str] = []
-        self.failing = failing
-        self.sight = Sight(
-            lambda: SITE, Timelines(), LEASES.get, self._begin, self._keep, lambda: 100.0
-        )
-
-    def _begin(self, mac: str) -> None:
-        self.begun.append(mac)
-        self.order.append("begin")
-        if self.failing:
-            raise ImageError("no room")
+        self.sight = Sight(lambda: SITE, Timelines(), LEASES.get, self._keep, lambda: 100.0)
 
     def _keep(self, event: BootEvent) -> None:
         self.kept.append(event)
@@ -66,21 +55,13 @@ def disk(kind: Kind, mac: str = A, at: float = 1.0, detail: str = "") -> DiskEve
     return DiskEvent(mac, kind, at, "iqn.x:client", "192.168.77.50", detail)
 
 
-def test_a_boot_begins_before_anybody_hears_of_it() -> None:
+def test_an_event_is_kept_before_anybody_else_hears_of_it() -> None:
     seen = Watched()
     seen.sight.bus.subscribe(lambda _event: seen.order.append("other"))
     seen.sight.publish(BootEvent(A, 1.0, Phase.SEEN, fresh=True))
     seen.sight.publish(BootEvent(A, 2.0, Phase.OFFERED))
-    assert seen.begun == [A]
-    assert seen.order == ["begin", "keep", "other", "keep", "other"]
+    assert seen.order == ["keep", "other", "keep", "other"]
     assert seen.sight.timelines.of(A).phase == Phase.OFFERED
-
-
-def test_a_boot_that_cannot_begin_is_told_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Watched(failing=True)
-    seen.sight.publish(BootEvent(B, 1.0, Phase.SEEN, fresh=True))
-    assert seen.phases == [Phase.SEEN]
-    assert f"ws2 ({B}): its new boot finds its old disk: no room" in caplog.text
 
 
 def test_the_first_login_is_the_firmwares_and_one_after_reading_the_systems() -> None:
@@ -158,7 +139,7 @@ def test_logouts_and_errors_are_lines_in_the_log(caplog: pytest.LogCaptureFixtur
 def test_trouble_with_a_disk_is_passed_on() -> None:
     told: list[tuple[str, str, float]] = []
     seen = Sight(
-        *(lambda: SITE, Timelines(), LEASES.get, lambda mac: None, lambda event: None),
+        *(lambda: SITE, Timelines(), LEASES.get, lambda event: None),
         clock=lambda: 100.0,
         trouble=lambda mac, text, at: told.append((mac, text, at)),
     )

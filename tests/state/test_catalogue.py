@@ -137,3 +137,23 @@ def test_trouble_is_kept_with_the_overlay_until_a_fresh_one(store: Store) -> Non
     assert store.overlay(A, "debian", KEPT) == noted
     store.save_overlay(over(A))
     assert store.overlays() == [over(A), over(B)]
+
+
+def test_an_overlay_that_begins_anew_leaves_its_trouble_behind(store: Store) -> None:
+    store.add_version(golden(1))
+    store.add_version(golden(2))
+    for overlay in (over(A), replace(over(A), mode=FRESH), replace(over(B), mode=FRESH)):
+        store.save_overlay(overlay)
+        store.note_trouble(overlay.path, "No space left on device", 7.5)
+    begun = replace(over(A, 2), mode=FRESH, generation=1, path="/elsewhere")
+    store.keep([begun])
+    assert store.overlay(A, "debian", FRESH) == begun
+    for mac, mode in ((A, KEPT), (B, FRESH)):
+        left = store.overlay(mac, "debian", mode)
+        assert left and (left.version, left.generation, left.troubled) == (1, 0, 7.5)
+
+
+def test_one_that_was_thrown_away_meanwhile_stays_away(store: Store) -> None:
+    store.add_version(golden(1))
+    store.keep([over(A)])
+    assert store.overlays() == []

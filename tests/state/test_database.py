@@ -56,19 +56,19 @@ def test_a_swift_write_that_fails_leaves_nothing_behind(store: Store, url: str) 
     with pytest.raises(NetbootError, match=says), store._swiftly() as execute:
         execute("DELETE FROM lease WHERE mac = ?", (A,))
         execute("DELETE FROM nosuch", ())
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
     with pytest.raises(KeyError), store._swiftly() as execute:
         execute("DELETE FROM lease WHERE mac = ?", (A,))
         raise KeyError
     other = Store(url)  # neither holds a lock
-    other.save_leases([lease(B, 6)])
+    other.keep([lease(B, 6)])
     assert store.leases() == [lease(A, 5), lease(B, 6)]
     other.close()
 
 
 def test_a_writer_waits_for_another_process(store: Store, url: str) -> None:
     other = Store(url)
-    done = threading.Thread(target=store.save_leases, args=([lease(A, 5)],))
+    done = threading.Thread(target=store.keep, args=([lease(A, 5)],))
     with other._writing() as connection:
         connection.exec_driver_sql("DELETE FROM lease")
         done.start()
@@ -92,7 +92,7 @@ def test_a_writer_does_not_sleep_for_another_of_its_process(
                 if swift:
                     store.add_events([BootEvent(A, 1.0, Phase.SEEN, "")])
                 else:
-                    store.save_leases([lease(A, 5)])
+                    store.keep([lease(A, 5)])
 
             second = pool.submit(write)
             assert began.wait(20)
@@ -115,7 +115,7 @@ def test_a_new_file_that_another_just_makes_is_waited_for(url: str, tmp_path: Pa
     first.close()
     opening.join()
     (store,) = opened
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
     store.close()
 
 
@@ -131,7 +131,7 @@ def test_a_new_file_that_stays_locked_is_one_line(
 
 
 def test_a_reader_does_not_wait_for_a_writer(store: Store, url: str) -> None:
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
     other = Store(url)
     with store._writing() as connection:
         connection.exec_driver_sql("DELETE FROM lease")
@@ -151,14 +151,14 @@ store = Store(sys.argv[1])
 first = int(sys.argv[2])
 for n in range(first, first + 20):
     mac = f"52:54:00:00:00:{n:02x}"
-    store.save_leases([Lease(mac, IPv4Address(f"10.0.0.{n}"), 1.0, LeaseState.BOUND)])
+    store.keep([Lease(mac, IPv4Address(f"10.0.0.{n}"), 1.0, LeaseState.BOUND)])
 """
 
 
 def _add_many(url: str, first: int) -> None:
     store = Store(url)
     for n in range(first, first + 20):
-        store.save_leases([lease(f"52:54:00:00:00:{n:02x}", n)])
+        store.keep([lease(f"52:54:00:00:00:{n:02x}", n)])
     store.close()
 
 
@@ -197,7 +197,7 @@ def test_a_failing_write_names_the_database(store: Store, tmp_path: Path) -> Non
     raw.close()
     with pytest.raises(NetbootError, match=r"netboot\.sqlite: no such table: event"):
         store.add_events([BootEvent(A, 1.0, Phase.SEEN)])
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
 
 
 def test_closing_twice_is_harmless(url: str) -> None:
@@ -215,7 +215,7 @@ def test_a_new_database_is_the_owners_alone(url: str, tmp_path: Path, mask: int)
     before = os.umask(mask)
     try:
         store = Store(url)
-        store.save_leases([lease(A, 5)])
+        store.keep([lease(A, 5)])
     finally:
         os.umask(before)
     assert set(modes(tmp_path).values()) == {0o600}
@@ -224,7 +224,7 @@ def test_a_new_database_is_the_owners_alone(url: str, tmp_path: Path, mask: int)
 
 def test_an_old_database_is_closed_to_others(url: str, tmp_path: Path) -> None:
     store = Store(url)
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
     for path in tmp_path.glob("netboot.sqlite*"):
         path.chmod(0o664)
     other = Store(url)

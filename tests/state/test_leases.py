@@ -21,7 +21,7 @@ def lease(mac: str, last: int, state: LeaseState = LeaseState.BOUND, expires: fl
 
 def test_leases_come_back_as_they_were(store: Store, url: str) -> None:
     saved = [lease(A, 5), lease(B, 10, LeaseState.OFFERED), lease(C, 11, LeaseState.RELEASED)]
-    store.save_leases(reversed(saved))
+    store.keep(reversed(saved))
     assert store.leases() == saved
     other = Store(url)
     assert other.leases() == saved
@@ -29,7 +29,7 @@ def test_leases_come_back_as_they_were(store: Store, url: str) -> None:
 
 
 def test_leases_are_in_order_of_address_not_of_text(store: Store) -> None:
-    store.save_leases([lease(A, 100), lease(B, 20), lease(C, 3)])
+    store.keep([lease(A, 100), lease(B, 20), lease(C, 3)])
     assert [str(found.address) for found in store.leases()] == [
         "10.0.0.3",
         "10.0.0.20",
@@ -38,66 +38,66 @@ def test_leases_are_in_order_of_address_not_of_text(store: Store) -> None:
 
 
 def test_a_mac_has_one_address(store: Store) -> None:
-    store.save_leases([lease(A, 5)])
-    store.save_leases([lease(A, 6)])
+    store.keep([lease(A, 5)])
+    store.keep([lease(A, 6)])
     assert store.leases() == [lease(A, 6)]
     assert store.lease_of(A) == lease(A, 6)
     assert store.lease_of(B) is None
 
 
 def test_an_address_has_one_mac(store: Store) -> None:
-    store.save_leases([lease(A, 5)])
-    store.save_leases([lease(B, 5)])
+    store.keep([lease(A, 5)])
+    store.keep([lease(B, 5)])
     assert store.leases() == [lease(B, 5)]
     assert store.lease_of(A) is None
 
 
 def test_a_lease_again(store: Store) -> None:
-    store.save_leases([lease(A, 5), lease(B, 6)])
-    store.save_leases([lease(A, 5, LeaseState.RELEASED, 20.0)])
+    store.keep([lease(A, 5), lease(B, 6)])
+    store.keep([lease(A, 5, LeaseState.RELEASED, 20.0)])
     assert store.leases() == [lease(A, 5, LeaseState.RELEASED, 20.0), lease(B, 6)]
 
 
 def test_an_address_that_its_machine_declined_and_takes_after_all(store: Store) -> None:
-    store.save_leases([lease(A, 5, LeaseState.DECLINED), lease(A, 6)])
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5, LeaseState.DECLINED), lease(A, 6)])
+    store.keep([lease(A, 5)])
     assert store.leases() == [lease(A, 5)]
 
 
 def test_the_last_of_a_batch_counts(store: Store) -> None:
-    store.save_leases([lease(A, 9)])
-    store.save_leases([lease(A, 5), lease(B, 5), lease(B, 6), lease(C, 6), lease(B, 7)])
+    store.keep([lease(A, 9)])
+    store.keep([lease(A, 5), lease(B, 5), lease(B, 6), lease(C, 6), lease(B, 7)])
     assert store.leases() == [lease(C, 6), lease(B, 7)]
 
 
 def test_a_declined_address_takes_nobodys_lease(store: Store) -> None:
-    store.save_leases([lease(A, 5), lease(A, 7, LeaseState.DECLINED)])
-    store.save_leases([lease(A, 8, LeaseState.DECLINED)])
+    store.keep([lease(A, 5), lease(A, 7, LeaseState.DECLINED)])
+    store.keep([lease(A, 8, LeaseState.DECLINED)])
     assert [(str(x.address), x.state) for x in store.leases()] == [
         ("10.0.0.5", LeaseState.BOUND),
         ("10.0.0.7", LeaseState.DECLINED),
         ("10.0.0.8", LeaseState.DECLINED),
     ]
     assert store.lease_of(A) == lease(A, 5)
-    store.save_leases([lease(A, 6)])
+    store.keep([lease(A, 6)])
     assert len(store.leases()) == 3
 
 
 def test_forgotten_addresses_are_free(store: Store) -> None:
-    store.save_leases([lease(A, 5), lease(B, 6)])
+    store.keep([lease(A, 5), lease(B, 6)])
     store.forget_leases([IPv4Address("10.0.0.5"), IPv4Address("10.0.0.99")])
     assert store.leases() == [lease(B, 6)]
 
 
 def test_leases_are_saved_all_or_none(store: Store) -> None:
-    store.save_leases([lease(A, 5)])
+    store.keep([lease(A, 5)])
 
     def broken() -> Iterator[Lease]:
         yield lease(B, 6)
         raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError):
-        store.save_leases(broken())
+        store.keep(broken())
     assert store.leases() == [lease(A, 5)]
 
 
@@ -110,7 +110,7 @@ from netboot.state.store import Store
 store = Store(sys.argv[1])
 for n in range(1, 21):
     mac = f"52:54:00:00:00:{n:02x}"
-    store.save_leases([Lease(mac, IPv4Address(f"10.0.0.{n}"), 1.0, LeaseState.BOUND)])
+    store.keep([Lease(mac, IPv4Address(f"10.0.0.{n}"), 1.0, LeaseState.BOUND)])
     print(n, flush=True)
 sys.stdin.read()
 """
@@ -146,7 +146,7 @@ def test_whatever_is_saved_nobody_has_two_and_nothing_is_shared(
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('db')}/db")
     for mac, last, state, expires in rows:
         latest = lease(mac, last, state, expires)
-        store.save_leases([latest])
+        store.keep([latest])
         assert latest in store.leases()
     held = [found for found in store.leases() if found.state != LeaseState.DECLINED]
     assert len({found.mac for found in held}) == len(held)

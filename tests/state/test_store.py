@@ -1,7 +1,11 @@
 """The store is its parts over one database, and each of them sees what the others wrote."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
+from netboot.errors import NetbootError
 from netboot.events import BootEvent, Phase
 from netboot.model import Lease, LeaseState, Overlay, OverlayMode, Secrets, Version
 from netboot.state import store as parts
@@ -17,7 +21,7 @@ def test_every_part_works_on_one_database(store: Store, url: str) -> None:
     overlay = Overlay(MAC, "debian", 1, OverlayMode.PERSISTENT, 0, "/overlays/1.qcow2")
     happened = BootEvent(MAC, 2.0, Phase.SEEN, "BIOS PXE asks", fresh=True)
     secrets = Secrets(MAC, "one secret of 16", "another of 16...", 3.0)
-    store.save_leases([lease])
+    store.keep([lease])
     store.add_version(version)
     store.save_overlay(overlay)
     store.add_events([happened])
@@ -30,6 +34,19 @@ def test_every_part_works_on_one_database(store: Store, url: str) -> None:
     assert other.seen() == [parts.Seen(MAC, 2.0, 2.0, 1, Phase.SEEN)]
     assert other.secrets(MAC) == secrets
     other.close()
+
+
+def test_what_machines_wait_for_is_one_transaction(store: Store) -> None:
+    lease = Lease(MAC, IPv4Address("10.0.0.5"), 9.0, LeaseState.BOUND)
+    overlay = Overlay(MAC, "debian", 1, OverlayMode.EPHEMERAL, 0, "/overlays/1.qcow2")
+    store.add_version(Version("debian", 1, "/golden/1.raw", 512, "sha256:0", 1.0))
+    store.save_overlay(overlay)
+    with pytest.raises(NetbootError, match="FOREIGN KEY"):
+        store.keep([lease, replace(overlay, version=2)])
+    assert (store.leases(), store.overlays()) == ([], [overlay])
+    begun = replace(overlay, generation=1)
+    store.keep([lease, begun])
+    assert (store.leases(), store.overlays()) == ([lease], [begun])
 
 
 def test_no_two_parts_have_a_method_of_the_same_name() -> None:

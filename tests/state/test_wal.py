@@ -61,7 +61,7 @@ def test_the_log_gets_its_room_before_anybody_waits(store: Store, tmp_path: Path
     blocks = log.stat().st_blocks
     assert blocks * 512 >= ROOM  # no hole
     for lease in leases(20):
-        store.save_leases([lease])
+        store.keep([lease])
     assert (log.stat().st_size, log.stat().st_blocks) == (ROOM, blocks)
 
 
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_a_log_that_grows(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(wal.os, "pwrite", full)
-    store.save_leases(leases(3))
+    store.keep(leases(3))
     assert store.leases() == leases(3)
     assert (tmp_path / "netboot.sqlite-wal").stat().st_size < ROOM
 
@@ -105,25 +105,25 @@ def test_a_full_disk_leaves_a_log_that_grows(
 def test_half_the_room_is_as_good(store: Store, path: str, tmp_path: Path) -> None:
     store.prepare()
     os.truncate(log_of(path), ROOM // 2 + 77)
-    store.save_leases(leases(3))
+    store.keep(leases(3))
     assert found(after_a_power_cut(path, tmp_path / "later")) == leases(3)
 
 
 def test_every_commit_is_there_after_a_power_cut(store: Store, path: str, tmp_path: Path) -> None:
-    store.save_leases(leases(2))
-    store.save_leases(leases(2, 3))
+    store.keep(leases(2))
+    store.keep(leases(2, 3))
     assert found(after_a_power_cut(path, tmp_path / "one")) == leases(4)
     store._carry()  # and when the log is written over from its beginning
-    store.save_leases(leases(1, 5))
+    store.keep(leases(1, 5))
     assert found(after_a_power_cut(path, tmp_path / "two")) == leases(5)
 
 
 def test_a_torn_commit_is_none_and_those_before_it_stay(
     store: Store, path: str, tmp_path: Path
 ) -> None:
-    store.save_leases(leases(2))
+    store.keep(leases(2))
     before = log_of(path).read_bytes()
-    store.save_leases(leases(2, 3))
+    store.keep(leases(2, 3))
     after = log_of(path).read_bytes()
     changed = [at for at in range(0, ROOM, 512) if before[at : at + 512] != after[at : at + 512]]
     assert changed
@@ -136,7 +136,7 @@ def test_a_torn_commit_is_none_and_those_before_it_stay(
 def test_a_database_in_memory_needs_none() -> None:
     with closing(Store("sqlite://")) as store:
         store.prepare()
-        store.save_leases(leases(1))
+        store.keep(leases(1))
 
 
 # Carrying over
@@ -232,7 +232,7 @@ def test_a_store_carries_over_by_itself(
     monkeypatch.setattr(wal, "EVERY", 3)
     with closing(Store(f"sqlite:///{path}")) as store:
         for lease in leases(3):
-            store.save_leases([lease])
+            store.keep([lease])
         assert carried.wait(PATIENCE)
         there = after_a_power_cut(path, tmp_path / "later")
     log_of(there).unlink()  # it is in the database file
@@ -240,7 +240,7 @@ def test_a_store_carries_over_by_itself(
 
 
 def test_it_waits_for_no_writer(store: Store, path: str) -> None:
-    store.save_leases(leases(2))
+    store.keep(leases(2))
     with closing(Store(f"sqlite:///{path}")) as other, other._writing() as connection:
         connection.exec_driver_sql("DELETE FROM lease")
         store._carry()
