@@ -2,8 +2,8 @@
 
 It reads what waits in one wake-up and asks the engine about each packet. A reply that promises
 nothing leaves at once; one with a lease, or to a boot that begins on a new disk, when that is
-durable, which ``keeper`` sees to for all of
-a wake-up together. No packet, no slow or full disk and no interface that went down ever stops it.
+durable, which ``keeper`` sees to for all of a wake-up together. No packet, no slow or full disk
+and no interface that went down ever stops it.
 """
 
 import asyncio
