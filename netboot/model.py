@@ -167,6 +167,11 @@ class Site:
     discovery: Chap | None = None  #: what discovery sessions must prove
     redirect: str | None = None  #: ``address:port`` that every login to a disk is sent to
 
+    def called(self, mac: str) -> str:
+        """A machine, for people: ``ws1 (52:54:00:12:34:56)``; its MAC where nobody named it."""
+        host = self.hosts.get(mac)
+        return f"{host.name} ({mac})" if host else mac
+
     def target_name(self, mac: str) -> str:
         """The iSCSI name of a client's own target."""
         return f"{self.iqn}:{hyphenated(mac)}"

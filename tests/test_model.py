@@ -1,10 +1,11 @@
 """The nouns: spellings of a MAC and the names made from it."""
 
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 import pytest
 
-from netboot.model import Portal, Site, canonical_mac, hyphenated
+from netboot.model import Host, Portal, Site, canonical_mac, hyphenated
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,6 @@ def test_names_of_a_client() -> None:
     assert hyphenated(mac) == "52-54-00-ab-cd-01"
     assert site.target_name(mac) == "iqn.2026-11.lab.netboot:52-54-00-ab-cd-01"
     assert site.initiator_name(mac) == "iqn.2026-11.lab.netboot:client.52-54-00-ab-cd-01"
+    assert site.called(mac) == mac
+    named = replace(site, hosts={mac: Host(mac, "ws1", "p")})
+    assert named.called(mac) == f"ws1 ({mac})"

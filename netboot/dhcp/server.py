@@ -242,7 +242,7 @@ class DhcpServer:
                     try:
                         overlay = self._begins(mac)
                     except Exception as error:
-                        _old_disk(mac, error)
+                        self._old_disk(mac, error)
                     else:
                         if overlay is not None:
                             yield overlay
@@ -260,8 +260,12 @@ class DhcpServer:
             text = "a lease of %s could not be written, and is not acknowledged: %s"
             _report(text, waiting.mac, error)
         else:
-            _old_disk(waiting.mac, error)
+            self._old_disk(waiting.mac, error)
             self._do(waiting.effects)
+
+    def _old_disk(self, mac: str, error: Exception) -> None:
+        called = self._engine.site.called(mac)
+        _report("%s: its new boot finds its old disk: %s", called, error)
 
     def _do(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -314,13 +318,9 @@ class DhcpServer:
             log.warning(text, *values)
 
 
-def _old_disk(mac: str, error: Exception) -> None:
-    _report("%s: its new boot finds its old disk: %s", mac, error)
-
-
-def _report(text: str, mac: str, error: Exception) -> None:
+def _report(text: str, who: str, error: Exception) -> None:
     expected = isinstance(error, (NetbootError, OSError))  # a full disk is no bug of ours
-    log.error(text, mac, error, exc_info=None if expected else error)
+    log.error(text, who, error, exc_info=None if expected else error)
 
 
 def _machine(effect: Effect) -> str:

@@ -123,8 +123,7 @@ class Sight:
         return reserved or neighbour(address)
 
     def _name(self, mac: str) -> str:
-        host = self._site().hosts.get(mac)
-        return f"{host.name} ({mac})" if host else mac
+        return self._site().called(mac)
 
     def _tell(self, event: BootEvent) -> None:
         before = self.timelines.of(event.mac)

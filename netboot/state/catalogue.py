@@ -17,7 +17,7 @@ from netboot.state.database import Database, Execute
 
 #: The OFFER of each boot waits for it.
 _RENEWED = (
-    "UPDATE overlay SET version = ?, generation = ?, path = ?, trouble = '', troubled = NULL"
+    "UPDATE overlay SET version = ?, generation = ?, path = ?, trouble = ?, troubled = ?"
     " WHERE mac = ? AND image = ? AND mode = ?"
 )
 
@@ -142,9 +142,9 @@ class Catalogue(Database):
 
 
 def renew(execute: Execute, overlay: Overlay) -> None:
-    """An overlay begins anew, with no trouble, within a transaction; harmless when it is gone."""
-    named = overlay.mac, overlay.image, overlay.mode.value
-    execute(_RENEWED, (overlay.version, overlay.generation, overlay.path, *named))
+    """An overlay begins anew, within a transaction; harmless when it is gone meanwhile."""
+    told = overlay.version, overlay.generation, overlay.path, overlay.trouble, overlay.troubled
+    execute(_RENEWED, (*told, overlay.mac, overlay.image, overlay.mode.value))
 
 
 def _overlay(row: Row[Any]) -> Overlay:

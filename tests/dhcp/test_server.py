@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -23,7 +23,7 @@ from netboot.dhcp.keeper import Record
 from netboot.dhcp.server import DhcpServer
 from netboot.errors import ConfigError, NetbootError
 from netboot.events import BootEvent, Phase
-from netboot.model import DhcpMode, Lease, LeaseState, Overlay, OverlayMode
+from netboot.model import DhcpMode, Host, Lease, LeaseState, Overlay, OverlayMode
 
 SERVER = IPv4Address("192.168.77.1")
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
@@ -354,12 +354,15 @@ def unknown(mac: str) -> Overlay | None:
 def test_a_boot_that_cannot_begin_is_told_and_goes_on(
     bench: Bench, parts: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    site = bench.engine.site
+    bench.engine.take_over(replace(site, hosts={A: Host(A, "ws2", "workstation")}))
+
     async def story() -> None:
         bench.say(A, "discover", *bench.kit.BIOS)
         assert kind(await bench.hear()) == 2
 
     bench.run(story, bench.server(**parts))
-    assert f"{A}: its new boot finds its old disk: {why}" in caplog.messages
+    assert f"ws2 ({A}): its new boot finds its old disk: {why}" in caplog.messages
     assert "Traceback" not in caplog.text
     assert [event.phase for event in bench.told] == [Phase.SEEN, Phase.OFFERED]
     assert bench.engine.counters["unpersisted"] == 0
